@@ -1,0 +1,1 @@
+"""Batch normalisation over volumes and video for MindSpore."""

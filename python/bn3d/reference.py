@@ -1,0 +1,172 @@
+"""The judge: batch normalisation over 5-D tensors in NumPy, computed and returned in float64.
+
+The four operators come first; training, inference and both gradients are built from
+them. This file defines what every other backend has to compute: it favours plain
+formulas over speed and rounds nothing, so a caller rounds to the dtype it compares.
+
+Formulas: Ioffe & Szegedy, "Batch Normalization" (arXiv:1502.03167), Algorithm 1 for the
+forward pass and section 3 for the gradient; shifted sums: Chan, Golub & LeVeque,
+"Algorithms for Computing the Sample Variance" (1983), eq. 1.7.
+
+Volumes are (N, C, D, H, W); channel vectors are (C,). n = N*D*H*W.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+_AXES = (0, 2, 3, 4)
+
+
+def reduce(x: ArrayLike, shift: ArrayLike) -> tuple[Array, Array]:
+    """`Bn3dReduce`: per channel sum(x - shift) and sum((x - shift)^2)."""
+    centered = _volume(x) - _per_channel(shift)
+    return centered.sum(_AXES), np.square(centered).sum(_AXES)
+
+
+def apply(x: ArrayLike, mean: ArrayLike, multiplier: ArrayLike, offset: ArrayLike) -> Array:
+    """`Bn3dApply`: (x - mean) * multiplier + offset."""
+    centered = _volume(x) - _per_channel(mean)
+    return centered * _per_channel(multiplier) + _per_channel(offset)
+
+
+def grad_reduce(dy: ArrayLike, x: ArrayLike, mean: ArrayLike) -> tuple[Array, Array]:
+    """`Bn3dGradReduce`: per channel sum(dy) and sum(dy * (x - mean))."""
+    dy = _volume(dy)
+    centered = _volume(x) - _per_channel(mean)
+    return dy.sum(_AXES), (dy * centered).sum(_AXES)
+
+
+def grad_apply(
+    dy: ArrayLike, x: ArrayLike, mean: ArrayLike, a: ArrayLike, b: ArrayLike, c: ArrayLike
+) -> Array:
+    """`Bn3dGradApply`: a * dy + b * (x - mean) + c."""
+    centered = _volume(x) - _per_channel(mean)
+    return _per_channel(a) * _volume(dy) + _per_channel(b) * centered + _per_channel(c)
+
+
+class Training(NamedTuple):
+    """Result of `forward_training`.
+
+    Attributes:
+        y: normalised volume, (N, C, D, H, W).
+        mean: of the batch, (C,).
+        variance: of the batch, biased (divided by n), (C,).
+        moving_mean: updated, (C,).
+        moving_variance: updated with the unbiased variance (divided by n - 1), (C,).
+    """
+
+    y: Array
+    mean: Array
+    variance: Array
+    moving_mean: Array
+    moving_variance: Array
+
+
+def batch_statistics(x: ArrayLike) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel; (0, 0) for a channel without values.
+
+    The second reduction is shifted by the mean of the first, so the subtraction
+    square_sum/n - (sum/n)^2 cancels nothing.
+    """
+    x = _volume(x)
+    count = x.size // x.shape[1]
+    if count == 0:
+        return np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    mean = reduce(x, np.zeros(x.shape[1]))[0] / count
+    rest, square_sum = reduce(x, mean)
+    rest /= count
+    return mean + rest, np.maximum(square_sum / count - np.square(rest), 0.0)
+
+
+def forward_training(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    moving_mean: ArrayLike,
+    moving_variance: ArrayLike,
+    eps: float = 1e-5,
+    momentum: float = 0.9,
+) -> Training:
+    """Normalise by the batch and update the moving statistics.
+
+    `momentum` weighs the old value, as in MindSpore. One value a channel has no unbiased
+    variance: the moving variance stays. No value at all: both moving statistics stay.
+    """
+    x = _volume(x)
+    count = x.size // x.shape[1]
+    mean, variance = batch_statistics(x)
+    y = apply(x, mean, _float64(gamma) / np.sqrt(variance + eps), beta)
+    moving_mean, moving_variance = _float64(moving_mean), _float64(moving_variance)
+    if count > 0:
+        moving_mean = momentum * moving_mean + (1 - momentum) * mean
+    if count > 1:
+        unbiased = variance * (count / (count - 1))
+        moving_variance = momentum * moving_variance + (1 - momentum) * unbiased
+    return Training(y, mean, variance, moving_mean, moving_variance)
+
+
+def forward_inference(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    moving_mean: ArrayLike,
+    moving_variance: ArrayLike,
+    eps: float = 1e-5,
+) -> Array:
+    """Normalise by the moving statistics."""
+    return apply(x, moving_mean, _float64(gamma) / np.sqrt(_float64(moving_variance) + eps), beta)
+
+
+def gradient_training(
+    dy: ArrayLike, x: ArrayLike, gamma: ArrayLike, mean: ArrayLike, variance: ArrayLike, eps=1e-5
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dgamma, dbeta) of `forward_training`'s y; mean and variance are the batch's.
+
+    With r = 1/sqrt(variance + eps):
+    dx = gamma*r * (dy - sum(dy)/n - (x - mean) * r^2 * sum(dy * (x - mean))/n).
+    """
+    x = _volume(x)
+    count = x.size // x.shape[1]
+    rstd = 1 / np.sqrt(_float64(variance) + eps)
+    sum_dy, sum_dy_centered = grad_reduce(dy, x, mean)
+    a = _float64(gamma) * rstd
+    b = -a * np.square(rstd) * sum_dy_centered / max(count, 1)
+    c = -a * sum_dy / max(count, 1)
+    return grad_apply(dy, x, mean, a, b, c), sum_dy_centered * rstd, sum_dy
+
+
+def gradient_inference(
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    moving_mean: ArrayLike,
+    moving_variance: ArrayLike,
+    eps=1e-5,
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dgamma, dbeta) of `forward_inference`: the statistics are constants."""
+    rstd = 1 / np.sqrt(_float64(moving_variance) + eps)
+    sum_dy, sum_dy_centered = grad_reduce(dy, x, moving_mean)
+    zeros = np.zeros_like(rstd)
+    dx = apply(dy, zeros, _float64(gamma) * rstd, zeros)
+    return dx, sum_dy_centered * rstd, sum_dy
+
+
+def _float64(array: ArrayLike) -> Array:
+    return np.asarray(array).astype(np.float64)
+
+
+def _volume(x: ArrayLike) -> Array:
+    x = _float64(x)
+    if x.ndim != 5:
+        raise ValueError(f"a volume must have 5 dimensions (N, C, D, H, W), got shape {x.shape}")
+    return x
+
+
+def _per_channel(vector: ArrayLike) -> Array:
+    return _float64(vector).reshape(1, -1, 1, 1, 1)
