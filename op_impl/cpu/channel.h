@@ -20,14 +20,6 @@ BN3D_INLINE void for_each_run(ChannelLayout layout, Range range, Run run) {
   }
 }
 
-// Calls block(range) for each kBlock values.
-template <typename Block>
-BN3D_INLINE void for_each_block(Range range, Block block) {
-  for (int64_t begin = range.begin; begin < range.end; begin += kBlock) {
-    block(Range{begin, smaller(begin + kBlock, range.end)});
-  }
-}
-
 // The first `count` elements of a vector; the other lanes are 0.
 template <typename T>
 BN3D_INLINE Vector<Compute<T>> load_part(const T* p, int64_t count) {
@@ -36,31 +28,52 @@ BN3D_INLINE Vector<Compute<T>> load_part(const T* p, int64_t count) {
   return load(part);
 }
 
-// A block as contiguous values of the arithmetic type: in place where it is that already, else
-// copied to `buffer`, which holds kBlock of them.
+// Copies `count` elements, converted to the arithmetic type.
 template <typename T>
-BN3D_INLINE const Compute<T>* stage(const T* x, ChannelLayout layout, Range block,
-                                    Compute<T>* buffer) {
+BN3D_INLINE void convert(const T* from, int64_t count, Compute<T>* to) {
+  constexpr int kFull = kLanes<Compute<T>>;
+  int64_t i = 0;
+  for (; i + kFull <= count; i += kFull) {
+    const Vector<Compute<T>> v = load(from + i);
+    memcpy(to + i, &v, sizeof v);
+  }
+  if (i < count) {
+    const Vector<Compute<T>> v = load_part(from + i, count - i);
+    memcpy(to + i, &v, (count - i) * sizeof(Compute<T>));
+  }
+}
+
+// Calls block(values, count) for the channel's values block by block: contiguous and in the
+// arithmetic type, at most kBlock of them. Long runs that need no conversion are read in place;
+// everything else is gathered. Several volumes are walked together.
+template <typename T, int kVolumes, typename Block>
+BN3D_INLINE void for_each_block(const T* const (&volumes)[kVolumes], ChannelLayout layout,
+                                Range range, Block block) {
   using F = Compute<T>;
-  const int64_t slab = block.begin / layout.slab;
+  const F* values[kVolumes];
   if constexpr (sizeof(T) == sizeof(F)) {
-    if ((block.end - 1) / layout.slab == slab) {
-      return x + slab * layout.stride + block.begin % layout.slab;
+    constexpr int64_t kLongRun = kBlock / 4;
+    if (layout.slab >= kLongRun) {
+      for_each_run(layout, range, [&](int64_t offset, int64_t count) {
+        for (int64_t i = 0; i < count; i += kBlock) {
+          for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + offset + i;
+          block(values, smaller(kBlock, count - i));
+        }
+      });
+      return;
     }
   }
-  F* to = buffer;
-  for_each_run(layout, block, [&](int64_t offset, int64_t count) {
-    const T* from = x + offset;
-    int64_t i = 0;
-    for (; i + kLanes<F> <= count; i += kLanes<F>) {
-      const Vector<F> v = load(from + i);
-      memcpy(to + i, &v, sizeof v);
-    }
-    const Vector<F> v = load_part(from + i, count - i);
-    memcpy(to + i, &v, (count - i) * sizeof(F));
-    to += count;
-  });
-  return buffer;
+  F buffers[kVolumes][kBlock];
+  for (int v = 0; v < kVolumes; ++v) values[v] = buffers[v];
+  for (int64_t begin = range.begin; begin < range.end; begin += kBlock) {
+    const Range gathered{begin, smaller(begin + kBlock, range.end)};
+    int64_t filled = 0;
+    for_each_run(layout, gathered, [&](int64_t offset, int64_t count) {
+      for (int v = 0; v < kVolumes; ++v) convert(volumes[v] + offset, count, buffers[v] + filled);
+      filled += count;
+    });
+    block(values, filled);
+  }
 }
 
 // A sum in kWidth interleaved parts, whatever the vector length, so that every instruction set
@@ -86,22 +99,32 @@ struct PartialSums {
   }
 };
 
-// Calls step(k, offset) for each vector of `count` contiguous values, k being the part that the
-// vector belongs to, and rest(k, offset, lanes) for a last vector that is not full.
-template <typename F, typename Step, typename Rest>
-BN3D_INLINE void for_each_vector(int64_t count, Step step, Rest rest) {
+// Calls group(pointers) for each kWidth values of volumes that are walked together. The last
+// group's missing values are `fill`.
+template <typename F, int kVolumes, typename Group>
+BN3D_INLINE void for_each_group(const F* const (&values)[kVolumes], int64_t count, F fill,
+                                Group group) {
   constexpr int kWidth = PartialSums<F>::kWidth;
-  int64_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) {
-    for (int k = 0; k < PartialSums<F>::kVectors; ++k) step(k, i + k * kLanes<F>);
+  const int64_t full = count / kWidth * kWidth;
+  const F* at[kVolumes];
+  for (int64_t i = 0; i < full; i += kWidth) {
+    for (int v = 0; v < kVolumes; ++v) at[v] = values[v] + i;
+    group(at);
   }
-  for (int k = 0; i < count; ++k, i += kLanes<F>) {
-    if (i + kLanes<F> <= count) {
-      step(k, i);
-    } else {
-      rest(k, i, count - i);
-    }
+  if (full == count) return;
+  F rest[kVolumes][kWidth];
+  for (int v = 0; v < kVolumes; ++v) {
+    for (int k = 0; k < kWidth; ++k) rest[v][k] = fill;
+    memcpy(rest[v], values[v] + full, (count - full) * sizeof(F));
+    at[v] = rest[v];
   }
+  group(at);
+}
+
+// The k-th vector of a group.
+template <typename F>
+BN3D_INLINE Vector<F> load_nth(const F* group, int k) {
+  return load(group + k * kLanes<F>);
 }
 
 // Runs y[i] = compute(i) over a contiguous run, a vector at a time: compute(offset, lanes) gives
@@ -112,7 +135,7 @@ BN3D_INLINE void map_run(T* y, int64_t count, bool streaming, ComputeAt compute)
   int64_t i = 0;
   const auto part = [&](int64_t lanes) {
     const auto packed = pack(compute(i, lanes), y);
-    memcpy(y + i, packed.bytes, lanes * sizeof(T));
+    memcpy(y + i, &packed, lanes * sizeof(T));
     i += lanes;
   };
   if (streaming) {
@@ -124,7 +147,7 @@ BN3D_INLINE void map_run(T* y, int64_t count, bool streaming, ComputeAt compute)
 #pragma GCC unroll 4
     for (; i + kFull <= count; i += kFull) {
       const auto packed = pack(compute(i, kFull), y);
-      memcpy(y + i, packed.bytes, sizeof packed);
+      memcpy(y + i, &packed, sizeof packed);
     }
   }
   if (i < count) part(count - i);

@@ -16,17 +16,17 @@ void grad_reduce_block_wide(const F* dy, const F* x, int64_t count, double mean,
 }
 
 template <typename F>
-BN3D_INLINE void grad_reduce_block(const F* dy, const F* x, int64_t count, double mean,
+BN3D_INLINE void grad_reduce_block(const F* const (&dy_and_x)[2], int64_t count, double mean,
                                    GradSums* sums) {
   const Centered<F> center(mean);
   PartialSums<F> sum, product;
-  const auto add = [&](int k, int64_t i, int64_t lanes) {
-    // Lanes beyond the count have dy = 0.
-    const Vector<F> d = load_lanes(dy + i, lanes);
-    sum.parts[k] += d;
-    product.parts[k] += d * center(load_lanes(x + i, lanes));
-  };
-  for_each_vector<F>(count, [&](int k, int64_t i) { add(k, i, kLanes<F>); }, add);
+  for_each_group(dy_and_x, count, F{0}, [&](const F* const* at) {
+    for (int k = 0; k < sum.kVectors; ++k) {
+      const Vector<F> dy = load_nth(at[0], k);
+      sum.parts[k] += dy;
+      product.parts[k] += dy * center(load_nth(at[1], k));
+    }
+  });
 
   const double product_total = product.total();
   const double sum_total = sum.total();
@@ -34,22 +34,20 @@ BN3D_INLINE void grad_reduce_block(const F* dy, const F* x, int64_t count, doubl
   const double magnitude = product_total < 0 ? -product_total : product_total;
   if (!(magnitude > kSmallest * count && magnitude < kLargest && sum_total < kLargest &&
         sum_total > -kLargest)) {
-    return grad_reduce_block_wide(dy, x, count, mean, sums);
+    return grad_reduce_block_wide(dy_and_x[0], dy_and_x[1], count, mean, sums);
   }
   sums->dy += sum_total;
   sums->dy_centered += product_total;
 }
 
 template <typename T>
-GradSums grad_reduce(const void* dy_channel, const void* x_channel, ChannelLayout layout,
-                     Range range, double mean) {
+GradSums grad_reduce(const void* dy, const void* x, ChannelLayout layout, Range range,
+                     double mean) {
   using F = Compute<T>;
   GradSums sums;
-  F dy_buffer[kBlock], x_buffer[kBlock];
-  for_each_block(range, [&](Range block) {
-    const F* dy = stage(static_cast<const T*>(dy_channel), layout, block, dy_buffer);
-    const F* x = stage(static_cast<const T*>(x_channel), layout, block, x_buffer);
-    grad_reduce_block(dy, x, block.end - block.begin, mean, &sums);
+  const T* const volumes[] = {static_cast<const T*>(dy), static_cast<const T*>(x)};
+  for_each_block(volumes, layout, range, [&](const F* const (&values)[2], int64_t count) {
+    grad_reduce_block(values, count, mean, &sums);
   });
   return sums;
 }

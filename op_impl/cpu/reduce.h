@@ -19,35 +19,28 @@ void reduce_block_wide(const F* x, int64_t count, double shift, ShiftedSums* sum
 // The block's own mean is the shift of its squares, so they do not cancel however far the
 // channel's shift is away (a corner of zeros in a CT volume); double brings them to `shift`.
 template <typename F>
-BN3D_INLINE void reduce_block(const F* x, int64_t count, double shift, ShiftedSums* sums) {
-  const auto subtract = [&](int64_t i, int64_t lanes, F center) {
-    // Lanes beyond the count hold `center` and so contribute zeros.
-    if (lanes == kLanes<F>) return load(x + i) - center;
-    F part[kLanes<F>];
-    for (int k = 0; k < kLanes<F>; ++k) part[k] = k < lanes ? x[i + k] : center;
-    return load(part) - center;
-  };
-
+BN3D_INLINE void reduce_block(const F* const (&x)[1], int64_t count, double shift,
+                              ShiftedSums* sums) {
+  const F first = x[0][0];
   PartialSums<F> from_first;
-  const F first = x[0];
-  const auto add_first = [&](int k, int64_t i, int64_t lanes) {
-    from_first.parts[k] += subtract(i, lanes, first);
-  };
-  for_each_vector<F>(count, [&](int k, int64_t i) { add_first(k, i, kLanes<F>); }, add_first);
+  for_each_group(x, count, first, [&](const F* const* at) {
+    for (int k = 0; k < from_first.kVectors; ++k) from_first.parts[k] += load_nth(at[0], k) - first;
+  });
   const F center = static_cast<F>(first + from_first.total() / count);
 
   PartialSums<F> rest, squares;
-  const auto add_centered = [&](int k, int64_t i, int64_t lanes) {
-    const Vector<F> d = subtract(i, lanes, center);
-    rest.parts[k] += d;
-    squares.parts[k] += d * d;
-  };
-  for_each_vector<F>(count, [&](int k, int64_t i) { add_centered(k, i, kLanes<F>); }, add_centered);
+  for_each_group(x, count, center, [&](const F* const* at) {
+    for (int k = 0; k < rest.kVectors; ++k) {
+      const Vector<F> d = load_nth(at[0], k) - center;
+      rest.parts[k] += d;
+      squares.parts[k] += d * d;
+    }
+  });
 
   const double square_sum = squares.total();
   constexpr double kSmallest = 1e-28, kLargest = 1e37;
   if (!(square_sum > kSmallest * count && square_sum < kLargest)) {
-    return reduce_block_wide(x, count, shift, sums);
+    return reduce_block_wide(x[0], count, shift, sums);
   }
   const double sum = rest.total(), away = center - shift;
   sums->sum += sum + count * away;
@@ -56,11 +49,11 @@ BN3D_INLINE void reduce_block(const F* x, int64_t count, double shift, ShiftedSu
 
 template <typename T>
 ShiftedSums reduce(const void* x, ChannelLayout layout, Range range, double shift) {
+  using F = Compute<T>;
   ShiftedSums sums;
-  Compute<T> buffer[kBlock];
-  for_each_block(range, [&](Range block) {
-    const Compute<T>* values = stage(static_cast<const T*>(x), layout, block, buffer);
-    reduce_block(values, block.end - block.begin, shift, &sums);
+  const T* const volumes[] = {static_cast<const T*>(x)};
+  for_each_block(volumes, layout, range, [&](const F* const (&values)[1], int64_t count) {
+    reduce_block(values, count, shift, &sums);
   });
   return sums;
 }

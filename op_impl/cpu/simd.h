@@ -47,6 +47,10 @@ struct ComputeOf<double> {
 template <typename T>
 using Compute = typename ComputeOf<T>::type;
 
+// Where an element has 16 bits, a vector of them is half as long as the floats it holds.
+typedef uint16_t HalfBits __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
+typedef uint32_t FloatBits __attribute__((vector_size(BN3D_VECTOR_BYTES)));
+
 template <typename T, typename F = Compute<T>>
 BN3D_INLINE Vector<F> load(const T* p) {
   Vector<F> v;
@@ -69,77 +73,50 @@ BN3D_INLINE Vector<float> load(const Half* p) {
 
 template <>
 BN3D_INLINE Vector<float> load(const BFloat16* p) {
-  typedef uint16_t Bits __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
-  typedef uint32_t Wide __attribute__((vector_size(BN3D_VECTOR_BYTES)));
-  Bits bits;
+  HalfBits bits;
   memcpy(&bits, p, sizeof bits);
-  return (Vector<float>)(__builtin_convertvector(bits, Wide) << 16);
+  return (Vector<float>)(__builtin_convertvector(bits, FloatBits) << 16);
 }
 
-// Bytes as wide as a vector of T's, to be written.
-template <int kBytes>
-struct Packed {
-  alignas(kBytes) unsigned char bytes[kBytes];
-};
+// What is to be written for a vector, in the element type of `to`.
+BN3D_INLINE Vector<float> pack(Vector<float> v, const float* /*to*/) { return v; }
 
-template <typename T, typename F = Compute<T>>
-BN3D_INLINE Packed<kLanes<F> * sizeof(T)> pack(Vector<F> v, const T*) {
-  Packed<kLanes<F> * sizeof(T)> packed;
-  memcpy(&packed, &v, sizeof v);
-  return packed;
-}
+BN3D_INLINE Vector<double> pack(Vector<double> v, const double* /*to*/) { return v; }
 
-BN3D_INLINE Packed<BN3D_VECTOR_BYTES / 2> pack(Vector<float> v, const Half*) {
-  Packed<BN3D_VECTOR_BYTES / 2> packed;
+BN3D_INLINE HalfBits pack(Vector<float> v, const Half* /*to*/) {
 #if defined(__AVX512F__)
-  const __m256i bits = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
-  memcpy(&packed, &bits, sizeof bits);
+  return (HalfBits)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
 #elif defined(__F16C__)
-  const __m128i bits = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
-  memcpy(&packed, &bits, sizeof bits);
+  return (HalfBits)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
 #else
-  Half halves[kLanes<float>];
-  for (int i = 0; i < kLanes<float>; ++i) halves[i] = to_half(v[i]);
-  memcpy(&packed, halves, sizeof halves);
+  HalfBits bits;
+  for (int i = 0; i < kLanes<float>; ++i) bits[i] = to_half(v[i]).bits;
+  return bits;
 #endif
-  return packed;
 }
 
-BN3D_INLINE Packed<BN3D_VECTOR_BYTES / 2> pack(Vector<float> v, const BFloat16*) {
-  typedef uint16_t Bits __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
-  typedef uint32_t Wide __attribute__((vector_size(BN3D_VECTOR_BYTES)));
-  const Wide u = (Wide)v;
-  const Wide rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
-  const Wide nan = (Wide)((u & 0x7fffffffu) > 0x7f800000u);
-  const Bits bits =
-      __builtin_convertvector((nan & ((u >> 16) | 0x40u)) | (~nan & rounded), Bits);
-  Packed<BN3D_VECTOR_BYTES / 2> packed;
-  memcpy(&packed, &bits, sizeof bits);
-  return packed;
+BN3D_INLINE HalfBits pack(Vector<float> v, const BFloat16* /*to*/) {
+  const FloatBits u = (FloatBits)v;
+  const FloatBits rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
+  const FloatBits quiet = (u >> 16) | 0x40u;
+  const FloatBits nan = (FloatBits)((u & 0x7fffffffu) > 0x7f800000u);
+  return __builtin_convertvector((nan & quiet) | (~nan & rounded), HalfBits);
 }
 
-// Writes past the caches; the address must be aligned to the packed size.
-template <int kBytes>
-BN3D_INLINE void stream(void* p, const Packed<kBytes>& v) {
+// Writes past the caches, where the processor has vectors of that size; the address must be
+// aligned to it.
+template <typename V>
+BN3D_INLINE void stream(void* p, V v) {
 #if defined(__AVX512F__)
-  if constexpr (kBytes == 64) {
-    _mm512_stream_si512(static_cast<__m512i*>(p), *reinterpret_cast<const __m512i*>(v.bytes));
-    return;
-  }
+  if constexpr (sizeof v == 64) return _mm512_stream_si512(static_cast<__m512i*>(p), (__m512i)v);
 #endif
 #if defined(__AVX2__)
-  if constexpr (kBytes == 32) {
-    _mm256_stream_si256(static_cast<__m256i*>(p), *reinterpret_cast<const __m256i*>(v.bytes));
-    return;
-  }
+  if constexpr (sizeof v == 32) return _mm256_stream_si256(static_cast<__m256i*>(p), (__m256i)v);
 #endif
 #if defined(__x86_64__)
-  if constexpr (kBytes == 16) {
-    _mm_stream_si128(static_cast<__m128i*>(p), *reinterpret_cast<const __m128i*>(v.bytes));
-    return;
-  }
+  if constexpr (sizeof v == 16) return _mm_stream_si128(static_cast<__m128i*>(p), (__m128i)v);
 #endif
-  memcpy(p, v.bytes, kBytes);
+  memcpy(p, &v, sizeof v);
 }
 
 BN3D_INLINE void stream_fence() {
