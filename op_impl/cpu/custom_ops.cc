@@ -177,7 +177,7 @@ BN3D_EXPORT std::vector<int64_t> Bn3dGradApplyInferShape(int* ndims, int64_t** s
   return shape_of(1, ndims, shapes);
 }
 
-// Fused forms of them: signatures as in python/bn3d/cpu.py.
+// Fused forms of them: signatures as in python/bn3d/backends/native.py.
 
 BN3D_OP(Bn3dForwardTraining) {
   const Call call = BN3D_CALL(Bn3dForwardTraining, 8);
@@ -191,13 +191,14 @@ BN3D_INFER_SHAPE(Bn3dForwardTraining) {
   return {shape_of(0, ndims, shapes), {2, shapes[1][0]}};
 }
 
+// The input `settings` is for the gradient of this gradient, which Python composes.
 BN3D_OP(Bn3dGradientTraining) {
-  const Call call = BN3D_CALL(Bn3dGradientTraining, 7);
+  const Call call = BN3D_CALL(Bn3dGradientTraining, 8);
   const Volume volume = call.volume(1, "x");
   bn3d::gradient_training(volume, call.same_as(1, 0, "dy"), call.data(1),
                           call.vector(2, "gamma", volume), saved(call, 3, volume),
-                          call.same_as(1, 4, "dx"), call.vector(5, "dgamma", volume),
-                          call.vector(6, "dbeta", volume));
+                          call.same_as(1, 5, "dx"), call.vector(6, "dgamma", volume),
+                          call.vector(7, "dbeta", volume));
   return 0;
 }
 

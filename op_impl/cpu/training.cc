@@ -16,6 +16,7 @@ double first_value(const Volume& volume, const void* channel) {
 }
 
 void update(ChannelVector moving, int64_t c, double momentum, double batch) {
+  if (momentum == 1) return;  // not even a NaN of the batch gets in
   moving.set(c, momentum * moving.get(c) + (1 - momentum) * batch);
 }
 
