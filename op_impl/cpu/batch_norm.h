@@ -22,10 +22,11 @@ struct Parameters {
   double eps, momentum;
 };
 
-// Mean and 1/sqrt(variance + eps) of a batch in double, C values each: a mean far from zero has
-// no room in float32.
+// What the gradient of a training forward needs, C values each: mean and 1/sqrt(variance + eps)
+// of the batch, in double since a mean far from zero has no room in float32; and eps, for the
+// gradient of the gradient.
 struct Saved {
-  double *mean, *rstd;
+  double *mean, *rstd, *eps;
 };
 
 // Reduce and apply, fused by channel; updates the moving statistics in place.
@@ -36,6 +37,6 @@ void gradient_training(const Volume&, const void* dy, const void* x, ChannelVect
 
 void forward_inference(const Volume&, const void* x, const Parameters&, void* y);
 void gradient_inference(const Volume&, const void* dy, const void* x, const Parameters&, void* dx,
-                        ChannelVector dgamma, ChannelVector dbeta);
+                        ChannelVector dgamma, ChannelVector dbeta, ChannelVector rstd);
 
 }  // namespace bn3d

@@ -55,14 +55,21 @@ class Call {
     return {params_[i], dtype(i, name)};
   }
 
-  // A float64 array of `rows` x `columns` (one row: also without the first dimension).
-  double* doubles(int i, const char* name, int64_t rows, int64_t columns) const {
-    int64_t count = 1;
-    for (int d = 0; d < ndims_[i]; ++d) count *= shapes_[i][d];
-    if (count != rows * columns || dtype(i, name) != DType::kFloat64) {
-      fail(i, name, "must be float64 with " + std::to_string(rows * columns) + " values");
+  // `rows` rows of one float64 a channel.
+  double* rows(int i, const char* name, int64_t rows, const Volume& volume) const {
+    const bool fits = ndims_[i] == 2 && shapes_[i][0] == rows && shapes_[i][1] == volume.channels;
+    if (!fits || dtype(i, name) != DType::kFloat64) {
+      fail(i, name, "must be float64 with one column a channel");
     }
     return static_cast<double*>(params_[i]);
+  }
+
+  // The bits of `count` doubles as int64: MindSpore's mixed precision casts what is floating.
+  const double* settings(int i, const char* name, int64_t count) const {
+    if (ndims_[i] != 1 || shapes_[i][0] != count || std::string(dtypes_[i]) != "int64") {
+      fail(i, name, "must be int64 with " + std::to_string(count) + " values");
+    }
+    return static_cast<const double*>(params_[i]);
   }
 
   void* data(int i) const { return params_[i]; }
@@ -97,7 +104,7 @@ class Call {
 
 // Inputs first ... first + 4: gamma, beta, moving_mean, moving_variance, settings (eps, momentum).
 bn3d::Parameters parameters(const Call& call, int first, const Volume& volume) {
-  const double* settings = call.doubles(first + 4, "settings", 1, 2);
+  const double* settings = call.settings(first + 4, "settings", 2);
   return {call.vector(first, "gamma", volume),
           call.vector(first + 1, "beta", volume),
           call.vector(first + 2, "moving_mean", volume),
@@ -107,8 +114,8 @@ bn3d::Parameters parameters(const Call& call, int first, const Volume& volume) {
 }
 
 bn3d::Saved saved(const Call& call, int i, const Volume& volume) {
-  double* rows = call.doubles(i, "saved", 2, volume.channels);
-  return {rows, rows + volume.channels};
+  double* rows = call.rows(i, "saved", 3, volume);
+  return {rows, rows + volume.channels, rows + 2 * volume.channels};
 }
 
 std::vector<int64_t> shape_of(int i, int* ndims, int64_t** shapes) {
@@ -188,17 +195,16 @@ BN3D_OP(Bn3dForwardTraining) {
 }
 
 BN3D_INFER_SHAPE(Bn3dForwardTraining) {
-  return {shape_of(0, ndims, shapes), {2, shapes[1][0]}};
+  return {shape_of(0, ndims, shapes), {3, shapes[1][0]}};
 }
 
-// The input `settings` is for the gradient of this gradient, which Python composes.
 BN3D_OP(Bn3dGradientTraining) {
-  const Call call = BN3D_CALL(Bn3dGradientTraining, 8);
+  const Call call = BN3D_CALL(Bn3dGradientTraining, 7);
   const Volume volume = call.volume(1, "x");
   bn3d::gradient_training(volume, call.same_as(1, 0, "dy"), call.data(1),
                           call.vector(2, "gamma", volume), saved(call, 3, volume),
-                          call.same_as(1, 5, "dx"), call.vector(6, "dgamma", volume),
-                          call.vector(7, "dbeta", volume));
+                          call.same_as(1, 4, "dx"), call.vector(5, "dgamma", volume),
+                          call.vector(6, "dbeta", volume));
   return 0;
 }
 
@@ -221,17 +227,18 @@ BN3D_EXPORT std::vector<int64_t> Bn3dForwardInferenceInferShape(int* ndims, int6
 }
 
 BN3D_OP(Bn3dGradientInference) {
-  const Call call = BN3D_CALL(Bn3dGradientInference, 10);
+  const Call call = BN3D_CALL(Bn3dGradientInference, 11);
   const Volume volume = call.volume(1, "x");
   bn3d::gradient_inference(volume, call.same_as(1, 0, "dy"), call.data(1),
                            parameters(call, 2, volume), call.same_as(1, 7, "dx"),
-                           call.vector(8, "dgamma", volume), call.vector(9, "dbeta", volume));
+                           call.vector(8, "dgamma", volume), call.vector(9, "dbeta", volume),
+                           call.vector(10, "rstd", volume));
   return 0;
 }
 
 BN3D_INFER_SHAPE(Bn3dGradientInference) {
   const auto channels = shape_of(2, ndims, shapes);
-  return {shape_of(1, ndims, shapes), channels, channels};
+  return {shape_of(1, ndims, shapes), channels, channels, channels};
 }
 
 // What Python asks through ctypes.

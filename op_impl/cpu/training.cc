@@ -32,6 +32,7 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     return kernel.reduce(channel, volume.layout(), range, first_value(volume, channel));
   };
   const auto finish = [&](int64_t c, const ShiftedSums& sums) {
+    saved.eps[c] = parameters.eps;
     if (count == 0) {
       saved.mean[c] = 0;
       saved.rstd[c] = 1 / std::sqrt(parameters.eps);

@@ -87,16 +87,17 @@ class BatchNorm3d(nn.BatchNorm3d):
     def construct(self, x):
         """Normalise x; see the class."""
         _check_input(x.shape, x.dtype, self.bn2d.num_features)
-        if execution.needs_stock_operators():
+        if execution.is_exporting():
             return super().construct(x)
         bn = self.bn2d
         if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
             settings = self._settings
-            if execution.repeats_forward():
+            if execution.is_recomputing():
                 settings = self._settings_without_update
-            return self._forward_training(
+            outputs = self._forward_training(
                 x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings
             )
+            return outputs[0]
         return self._forward_inference(
             x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
@@ -137,11 +138,13 @@ def _check_input(shape, dtype, num_features):
         raise TypeError(
             f"BatchNorm3d: x must be float32, float16, bfloat16 or float64, got {dtype}"
         )
+    if shape is None:
+        return  # a rank that is not known yet
     if len(shape) != 5:
         raise ValueError(
             f"BatchNorm3d: x must have 5 dimensions (N, C, D, H, W), got shape {tuple(shape)}"
         )
-    if shape[1] != num_features:
+    if shape[1] not in (num_features, -1, None):
         raise ValueError(
             f"BatchNorm3d: x must have num_features = {num_features} channels, got {shape[1]} "
             f"in shape {tuple(shape)}"
@@ -161,8 +164,8 @@ def attach(cell: nn.BatchNorm3d) -> None:
     eps, momentum = float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
     cell._forward_training = backend.forward_training
     cell._forward_inference = backend.forward_inference
-    cell._settings = backends.settings(eps, momentum)
-    cell._settings_without_update = backends.settings(eps, 1.0)
+    cell._settings = backend.settings(eps, momentum)
+    cell._settings_without_update = backend.settings(eps, 1.0)
 
 
 def detach(cell: nn.BatchNorm3d) -> None:

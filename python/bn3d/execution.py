@@ -1,7 +1,6 @@
 """What MindSpore is doing right now, as far as a layer has to know it.
 
-These functions run in Python when a layer is called in PyNative mode, and once, at compile
-time, in graph mode.
+MindSpore offers no question for either, so the answer is in who called.
 """
 
 from __future__ import annotations
@@ -10,27 +9,41 @@ import sys
 
 from mindspore import ops
 
-__all__ = ["needs_stock_operators", "repeats_forward"]
+__all__ = ["is_exporting", "is_recomputing"]
 
 
-def _called_from(*places: tuple[str, str]) -> bool:
-    frame = sys._getframe(2)
+def _called_from(module: str, functions: tuple[str, ...]) -> bool:
+    frame = sys._getframe(1)
     while frame is not None:
-        if (frame.f_globals.get("__name__"), frame.f_code.co_name) in places:
+        if frame.f_code.co_name in functions and frame.f_globals.get("__name__") == module:
             return True
         frame = frame.f_back
     return False
 
 
-@ops.constexpr(reuse_result=False)
-def needs_stock_operators() -> bool:
-    """Whether an operator of ours has no place here: `mindspore.export` writes a file that is
-    to load without this package."""
-    return False
+@ops.constexpr(get_instance=False, reuse_result=False)
+def _is_exporting() -> bool:
+    return _called_from("mindspore.train.serialization", ("export",))
 
 
-@ops.constexpr(reuse_result=False)
-def repeats_forward() -> bool:
-    """Whether this is the second run of a forward pass, which `Cell.recompute()` makes in the
-    backward pass in PyNative mode. In graph mode MindSpore itself leaves out what has effects."""
-    return False
+class _IsExporting(_is_exporting):
+    def __call__(self) -> bool:
+        return False  # an export compiles
+
+
+@ops.constexpr(get_instance=False, reuse_result=False)
+def _is_recomputing() -> bool:
+    return False  # a compiled graph does not repeat what has effects
+
+
+class _IsRecomputing(_is_recomputing):
+    def __call__(self) -> bool:
+        return _called_from("mindspore.common.recompute", ("recompute", "bprop"))
+
+
+# Whether `mindspore.export` compiles: its file has to load where this package is not.
+is_exporting = _IsExporting()
+
+# Whether a forward pass runs for the second time, in the backward pass, because of
+# `Cell.recompute()`.
+is_recomputing = _IsRecomputing()

@@ -1,12 +1,13 @@
 """The backends and the choice among them.
 
-Each backend is a module with two functions of the same meaning,
+Each backend is a module with
 
-    forward_training(x, gamma, beta, moving_mean, moving_variance, settings) -> y
+    settings(eps, momentum) -> settings
+    forward_training(x, gamma, beta, moving_mean, moving_variance, settings) -> (y, ...)
     forward_inference(x, gamma, beta, moving_mean, moving_variance, settings) -> y
 
-where x and y are (N, C, D, H, W), the parameters (C,), and settings is the tensor that
-`settings` makes of eps and momentum. `forward_training` also updates the moving statistics.
+where x and y are (N, C, D, H, W) and the parameters (C,). `forward_training` also updates the
+moving statistics, unless momentum is 1.
 
 | backend  | computes with                                       | runs on                  |
 |----------|-----------------------------------------------------|--------------------------|
@@ -26,11 +27,10 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 import mindspore as ms
-import numpy as np
 
 from bn3d.library import LibraryError
 
-__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose", "settings"]
+__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose"]
 
 ENVIRONMENT_VARIABLE = "BN3D_BACKEND"
 BACKENDS = ("native", "numpy", "composed")
@@ -107,9 +107,3 @@ def _obstacle(name: str, target: str) -> str | None:
         # TypeError is MindSpore's answer to a library outside of MS_CUSTOM_AOT_WHITE_LIST.
         return str(error)
     return None
-
-
-def settings(eps: float, momentum: float, device_target: str | None = None) -> ms.Tensor:
-    """(eps, momentum) as a backend takes them; float64 where the device has it."""
-    target = device_target or ms.get_context("device_target")
-    return ms.Tensor(np.array([eps, momentum], np.float64 if target == "CPU" else np.float32))

@@ -1,7 +1,7 @@
 """Backend of the native CPU library, through `mindspore.ops.Custom(func_type="aot")`.
 
-The library's fused operators take the settings (eps, momentum) as a float64 tensor and save
-what the gradient needs as `saved`, float64 (2, C): mean and 1/sqrt(variance + eps).
+The library's fused operators save what the gradient needs as `saved`, float64 (3, C): mean and
+1/sqrt(variance + eps) of the batch, and eps.
 
 Importing this module loads the library and registers its operators; it raises
 `bn3d.library.LibraryError` where that is not possible.
@@ -10,18 +10,23 @@ Importing this module loads the library and registers its operators; it raises
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import ops
+import numpy as np
+from mindspore import Tensor, ops
 from mindspore.ops import CustomRegOp, DataType
+from mindspore.ops import signature as sig
 
 from bn3d import library
-from bn3d.backends import composed
+from bn3d.backends.second_order import (
+    gradient_of_gradient_inference,
+    gradient_of_gradient_training,
+)
 
-__all__ = ["forward_inference", "forward_training"]
+__all__ = ["LIBRARY", "forward_inference", "forward_training", "settings"]
 
 LIBRARY = library.load()
 
 
-def _custom(name: str, inputs: str, outputs: str, infer_dtype, bprop=None) -> ops.Custom:
+def _custom(name: str, inputs: str, outputs: str, infer_dtype, bprop, kind=ops.Custom) -> ops.Custom:
     """An operator of the library; inputs and outputs are names, separated by blanks.
 
     Shapes are inferred by the library: Python inference fails for dynamic shapes in graph
@@ -33,7 +38,7 @@ def _custom(name: str, inputs: str, outputs: str, infer_dtype, bprop=None) -> op
     for index, tensor in enumerate(outputs.split()):
         registration.output(index, tensor)
     formats = [DataType.None_None] * len(f"{inputs} {outputs}".split())
-    return ops.Custom(
+    return kind(
         f"{LIBRARY.path}:{name}",
         out_dtype=infer_dtype,
         func_type="aot",
@@ -42,18 +47,25 @@ def _custom(name: str, inputs: str, outputs: str, infer_dtype, bprop=None) -> op
     )
 
 
-# Gradients of gradients are rare, so they are composed.
-def _bprop_gradient_training(dy, x, gamma, saved, settings, out, dout):
-    d_dy, d_x, d_gamma = composed.gradient_of_gradient_training(dy, x, gamma, settings, dout)
-    return d_dy, d_x, d_gamma, ops.zeros_like(saved), ops.zeros_like(settings)
+def settings(eps: float, momentum: float) -> Tensor:
+    """eps and momentum as the operators take them.
+
+    They are doubles in the guise of int64: mixed precision casts every floating tensor that
+    a layer hands to an operator.
+    """
+    return Tensor(np.array([eps, momentum]).view(np.int64))
+
+
+def _bprop_gradient_training(dy, x, gamma, saved, out, dout):
+    d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, saved[2], dout)
+    # mean and 1/sqrt(variance + eps) are functions of x, and were derived as such.
+    return d_dy, d_x, d_gamma, ops.zeros_like(saved)
 
 
 def _bprop_gradient_inference(
     dy, x, gamma, beta, moving_mean, moving_variance, settings, out, dout
 ):
-    d_dy, d_x, d_gamma = composed.gradient_of_gradient_inference(
-        dy, x, gamma, moving_mean, moving_variance, settings, dout
-    )
+    d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, moving_mean, out[3], dout)
     return (
         d_dy,
         d_x,
@@ -67,23 +79,28 @@ def _bprop_gradient_inference(
 
 _gradient_training = _custom(
     "Bn3dGradientTraining",
-    "dy x gamma saved settings",
+    "dy x gamma saved",
     "dx dgamma dbeta",
-    lambda dy, x, gamma, saved, settings: (x, gamma, gamma),
+    lambda dy, x, gamma, saved: (x, gamma, gamma),
     _bprop_gradient_training,
 )
 
 _gradient_inference = _custom(
     "Bn3dGradientInference",
     "dy x gamma beta moving_mean moving_variance settings",
-    "dx dgamma dbeta",
-    lambda dy, x, gamma, beta, moving_mean, moving_variance, settings: (x, gamma, gamma),
+    "dx dgamma dbeta rstd",
+    lambda dy, x, gamma, beta, moving_mean, moving_variance, settings: (
+        x,
+        gamma,
+        gamma,
+        ms.float64,
+    ),
     _bprop_gradient_inference,
 )
 
 
 def _bprop_training(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
-    dx, dgamma, dbeta = _gradient_training(dout[0], x, gamma, out[1], settings)
+    dx, dgamma, dbeta = _gradient_training(dout[0], x, gamma, out[1])
     return (
         dx,
         dgamma,
@@ -95,7 +112,7 @@ def _bprop_training(x, gamma, beta, moving_mean, moving_variance, settings, out,
 
 
 def _bprop_inference(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
-    dx, dgamma, dbeta = _gradient_inference(
+    dx, dgamma, dbeta, _ = _gradient_inference(
         dout, x, gamma, beta, moving_mean, moving_variance, settings
     )
     return (
@@ -108,30 +125,42 @@ def _bprop_inference(x, gamma, beta, moving_mean, moving_variance, settings, out
     )
 
 
-_forward_training = _custom(
+class _InPlaceCustom(ops.Custom):
+    """An operator that writes its inputs moving_mean and moving_variance.
+
+    Without the signature mixed precision would hand it copies of them; without the attribute
+    a graph could reorder or repeat it.
+    """
+
+    __mindspore_signature__ = (
+        sig.make_sig("x"),
+        sig.make_sig("gamma"),
+        sig.make_sig("beta"),
+        sig.make_sig("moving_mean", sig.sig_rw.RW_WRITE),
+        sig.make_sig("moving_variance", sig.sig_rw.RW_WRITE),
+        sig.make_sig("settings"),
+    )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.add_prim_attr("side_effect_mem", True)
+
+
+# (y, saved), normalised by the batch; updates the moving statistics.
+forward_training = _custom(
     "Bn3dForwardTraining",
     "x gamma beta moving_mean moving_variance settings",
     "y saved",
     lambda x, gamma, beta, moving_mean, moving_variance, settings: (x, ms.float64),
     _bprop_training,
+    _InPlaceCustom,
 )
-# It writes the moving statistics in place: the graph must neither reorder nor repeat it.
-_forward_training.add_prim_attr("side_effect_mem", True)
 
-_forward_inference = _custom(
+# y, normalised by the moving statistics.
+forward_inference = _custom(
     "Bn3dForwardInference",
     "x gamma beta moving_mean moving_variance settings",
     "y",
     lambda x, gamma, beta, moving_mean, moving_variance, settings: x,
     _bprop_inference,
 )
-
-
-def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
-    """Normalise by the batch and update the moving statistics in place."""
-    return _forward_training(x, gamma, beta, moving_mean, moving_variance, settings)[0]
-
-
-def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
-    """Normalise by the moving statistics."""
-    return _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings)
