@@ -6,9 +6,10 @@ import math
 import numbers
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import nn, ops
 
-from bn3d import backends, execution, library
+from bn3d import execution
+from bn3d.cell_state import attach, get_state, set_state
 
 __all__ = ["BatchNorm3d"]
 
@@ -84,11 +85,14 @@ class BatchNorm3d(nn.BatchNorm3d):
         )
         attach(self)
 
+    # What an export computes with: its file has to load where bn3d is not.
+    _construct_stock = nn.BatchNorm3d.construct
+
     def construct(self, x):
         """Normalise x; see the class."""
         _check_input(x.shape, x.dtype, self.bn2d.num_features)
         if execution.is_exporting():
-            return super().construct(x)
+            return self._construct_stock(x)
         bn = self.bn2d
         if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
             settings = self._settings
@@ -101,6 +105,12 @@ class BatchNorm3d(nn.BatchNorm3d):
         return self._forward_inference(
             x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
+
+    def __getstate__(self):
+        return get_state(self)
+
+    def __setstate__(self, state):
+        set_state(self, state)
 
 
 def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype):
@@ -149,26 +159,3 @@ def _check_input(shape, dtype, num_features):
             f"BatchNorm3d: x must have num_features = {num_features} channels, got {shape[1]} "
             f"in shape {tuple(shape)}"
         )
-
-
-def attach(cell: nn.BatchNorm3d) -> None:
-    """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes.
-
-    eps and momentum are read from the operator that the stock layer computes with: they were
-    fixed when it was built, whatever was assigned to `cell.bn2d.eps` since.
-    """
-    backend = backends.choose().module
-    if hasattr(backend, "LIBRARY"):
-        backend.LIBRARY.set_threads(ms.get_context("runtime_num_threads"))
-    batch_norm = cell.bn2d.bn_train
-    eps, momentum = float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
-    cell._forward_training = backend.forward_training
-    cell._forward_inference = backend.forward_inference
-    cell._settings = backend.settings(eps, momentum)
-    cell._settings_without_update = backend.settings(eps, 1.0)
-
-
-def detach(cell: nn.BatchNorm3d) -> None:
-    """Take away what `attach` gave."""
-    for name in ("_forward_training", "_forward_inference", "_settings", "_settings_without_update"):
-        delattr(cell, name)

@@ -12,8 +12,10 @@ moving statistics, unless momentum is 1.
 | backend  | computes with                                       | runs on                  |
 |----------|-----------------------------------------------------|--------------------------|
 | native   | this package's C++ library, fused operators         | CPU, Linux               |
-| numpy    | `bn3d.reference` in Python                          | CPU, Linux               |
 | composed | MindSpore's own operators                           | any device, any platform |
+
+There is none of NumPy: `ops.Custom(func_type="pyfunc")` of MindSpore 2.10 fails in PyNative mode
+when an operator meets a second shape. The NumPy formulas, `bn3d.reference`, judge the others.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from bn3d.library import LibraryError
 __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose"]
 
 ENVIRONMENT_VARIABLE = "BN3D_BACKEND"
-BACKENDS = ("native", "numpy", "composed")
+BACKENDS = ("native", "composed")
 
 _logger = logging.getLogger("bn3d")
 
@@ -75,9 +77,9 @@ def _choose(target: str, wanted: str) -> Choice:
         )
     passed_over = {}
     for name in BACKENDS:
-        obstacle = _obstacle(name, target)
         if wanted not in ("auto", name):
             continue
+        obstacle = _obstacle(name, target)
         if obstacle is None:
             if "native" in passed_over and target == "CPU":
                 _logger.warning(

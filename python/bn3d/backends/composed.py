@@ -15,7 +15,7 @@ AXES = (0, 2, 3, 4)
 
 
 def settings(eps: float, momentum: float) -> tuple[float, float]:
-    """eps and momentum as the functions below take them."""
+    """Return eps and momentum as the functions below take them."""
     return eps, momentum
 
 
@@ -28,7 +28,7 @@ def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
 
     if momentum < 1:
         count = ops.reduce_sum(ops.ones_like(wide), AXES)
-        unbiased = variance.reshape(-1) * (count / ops.clip(count - 1, 1))
+        unbiased = variance.reshape(-1) * (count / ops.maximum(count - 1, ops.ones_like(count)))
         _update(moving_mean, mean.reshape(-1), momentum, count > 0)
         _update(moving_variance, unbiased, momentum, count > 1)
     return (ops.cast(y, x.dtype),)

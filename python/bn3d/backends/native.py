@@ -26,7 +26,7 @@ __all__ = ["LIBRARY", "forward_inference", "forward_training", "settings"]
 LIBRARY = library.load()
 
 
-def _custom(name: str, inputs: str, outputs: str, infer_dtype, bprop, kind=ops.Custom) -> ops.Custom:
+def _custom(name, inputs, outputs, infer_dtype, bprop, kind=ops.Custom) -> ops.Custom:
     """An operator of the library; inputs and outputs are names, separated by blanks.
 
     Shapes are inferred by the library: Python inference fails for dynamic shapes in graph
@@ -48,10 +48,8 @@ def _custom(name: str, inputs: str, outputs: str, infer_dtype, bprop, kind=ops.C
 
 
 def settings(eps: float, momentum: float) -> Tensor:
-    """eps and momentum as the operators take them.
-
-    They are doubles in the guise of int64: mixed precision casts every floating tensor that
-    a layer hands to an operator.
+    """Return (eps, momentum), doubles in the guise of int64: mixed precision casts every
+    floating tensor that a layer hands to an operator.
     """
     return Tensor(np.array([eps, momentum]).view(np.int64))
 

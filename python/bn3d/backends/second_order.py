@@ -14,7 +14,7 @@ __all__ = ["gradient_of_gradient_inference", "gradient_of_gradient_training"]
 
 
 def gradient_of_gradient_training(dy, x, gamma, eps, douts):
-    """Gradients towards (dy, x, gamma) of `reference.gradient_training`, for its (dx, dgamma, dbeta).
+    """Gradients towards (dy, x, gamma) of `bn3d.reference.gradient_training`.
 
     With h = normalised x, r = 1/sqrt(variance + eps), <.> the mean over a channel and
     (u, v, w) the incoming gradients: dx = gamma*r * (dy - <dy> - h*<dy*h>) is derived by dy,
