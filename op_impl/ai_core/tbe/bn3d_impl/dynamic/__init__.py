@@ -1,0 +1,1 @@
+"""Entries of the operators for SoCs whose static shapes are compiled by the unify scheduler."""
