@@ -1,7 +1,7 @@
-"""Bn3dApply by the unify scheduler: the source chooses it when its OpContext says so."""
+"""Bn3dApply for the unify scheduler, registered by its type."""
 
 from tbe.common.register import register_operator
 
-from .. import bn3d_apply as static
+from ..bn3d_apply import bn3d_apply as source
 
-bn3d_apply = register_operator("Bn3dApply")(static.bn3d_apply)
+bn3d_apply = register_operator("Bn3dApply")(source)

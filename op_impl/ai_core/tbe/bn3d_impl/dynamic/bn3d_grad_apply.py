@@ -1,7 +1,7 @@
-"""Bn3dGradApply by the unify scheduler: the source chooses it when its OpContext says so."""
+"""Bn3dGradApply for the unify scheduler, registered by its type."""
 
 from tbe.common.register import register_operator
 
-from .. import bn3d_grad_apply as static
+from ..bn3d_grad_apply import bn3d_grad_apply as source
 
-bn3d_grad_apply = register_operator("Bn3dGradApply")(static.bn3d_grad_apply)
+bn3d_grad_apply = register_operator("Bn3dGradApply")(source)

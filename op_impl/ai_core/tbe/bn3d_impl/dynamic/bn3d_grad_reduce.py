@@ -1,7 +1,7 @@
-"""Bn3dGradReduce by the unify scheduler: the source chooses it when its OpContext says so."""
+"""Bn3dGradReduce for the unify scheduler, registered by its type."""
 
 from tbe.common.register import register_operator
 
-from .. import bn3d_grad_reduce as static
+from ..bn3d_grad_reduce import bn3d_grad_reduce as source
 
-bn3d_grad_reduce = register_operator("Bn3dGradReduce")(static.bn3d_grad_reduce)
+bn3d_grad_reduce = register_operator("Bn3dGradReduce")(source)

@@ -1,7 +1,7 @@
-"""Bn3dReduce by the unify scheduler: the source chooses it when its OpContext says so."""
+"""Bn3dReduce for the unify scheduler, registered by its type."""
 
 from tbe.common.register import register_operator
 
-from .. import bn3d_reduce as static
+from ..bn3d_reduce import bn3d_reduce as source
 
-bn3d_reduce = register_operator("Bn3dReduce")(static.bn3d_reduce)
+bn3d_reduce = register_operator("Bn3dReduce")(source)
