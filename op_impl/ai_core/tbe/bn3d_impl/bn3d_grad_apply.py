@@ -8,7 +8,7 @@ from .build import build
 
 
 def bn3d_grad_apply_compute(dy, x, mean, a, b, c, _axes):
-    """dx = a * dy + b * (x - mean) + c, rounded once, to x's dtype.
+    """The sum a * dy + b * (x - mean) + c, rounded once, to x's dtype.
 
     The built-in gradient multiplies x itself and adds mean * b to the constant: its terms grow
     with mean/std and cancel. Centred, they stay of the size of the result.

@@ -32,14 +32,14 @@ def whole(x):
 
 
 def folded(x):
-    """Neighbouring axes merged, for the static scheduler.
+    """Neighbouring axes of a kind merged, for the static scheduler, which merges none.
 
-    NCDHW must not stay at rank 5: the recognisers of the built-in batch norm would take it for
-    NC1HWC0 and schedule reductions over other axes than those of the compute.
+    It binds cores to one axis: merged ones are longer. And no volume keeps rank 5, at which the
+    recognisers of the built-in batch norm take any graph for NC1HWC0 and schedule its axes.
     """
     if x["format"] == "NDC1HWC0":
         n, d, c1, h, w, c0 = x["shape"]
-        return Layout([n * d, c1, h, w, c0], [1, c1, 1, 1, c0], [0, 2, 3])
+        return Layout([n * d, c1, h * w, c0], [1, c1, 1, c0], [0, 2])
     n, c, *spatial = x["shape"]
     return Layout([n, c, prod(spatial)], [1, c, 1], [0, 2])
 
