@@ -7,7 +7,7 @@ of tensors, the layouts of their data, random data, and the error of a result.
 from __future__ import annotations
 
 import numpy as np
-from tbe.graph import rounded
+from rounding import rounded
 
 from bn3d import reference
 from bn3d.operators import Operator

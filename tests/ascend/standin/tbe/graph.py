@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from rounding import rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +34,6 @@ def evaluate(outputs, feed):
         return values[id(tensor)]
 
     return [value(tensor) for tensor in outputs]
-
-
-def rounded(array, dtype):
-    """To nearest even."""
-    if dtype != "bfloat16":
-        return np.asarray(array).astype(dtype)
-    bits = np.asarray(array, np.float32).view(np.uint32)
-    kept = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return kept.astype(np.uint32).view(np.float32)
 
 
 def ancestors(outputs):
