@@ -55,12 +55,11 @@ class FrontEnd:
             texts = Path(self.dsl.snap.site) / "tbe/common/utils/errormgr/errormanager.json"
             texts.write_text("[]")
 
-    def compile(self, operator: Operator, soc: str, arguments: list[dict]):
+    def compile(self, operator: Operator, soc: str, arguments: list[dict], mode: str | None = None):
+        """One result for known shapes, one for each case of unknown dimensions."""
         self.dsl.set_soc(soc)
-        mode = engine.SOCS[soc][0]
-        name = engine.module_name(operator, mode)
-        (result,) = self.dsl.op(name, operator.module, arguments, mode)
-        return result
+        mode = mode or engine.SOCS[soc][0]
+        return self.dsl.op(engine.module_name(operator, mode), operator.module, arguments, mode)
 
     def outputs(self, result, operator: Operator, inputs, shape, layout: str, dtype: str):
         kinds = [tensor.kind for tensor in operator.inputs]
@@ -110,7 +109,7 @@ def check(front_end: FrontEnd, case: dict, evaluated: int, large: int, seed: int
         shape = random_shape(rng, large=index >= evaluated, itemsize=itemsize)
         try:
             arguments = engine.descriptions(operator, shape, layout, dtype)
-            result = front_end.compile(operator, soc, arguments)
+            (result,) = front_end.compile(operator, soc, arguments)
         except front_end.rejected as error:
             failures.append(f"{shape}: {error}")
             continue
@@ -143,6 +142,30 @@ def check(front_end: FrontEnd, case: dict, evaluated: int, large: int, seed: int
         "error": worst,
         "failures": failures,
     }
+
+
+def check_unknown(front_end: FrontEnd, operator: Operator, soc: str, layout: str) -> Counter:
+    """The patterns of the cases that a volume without one known dimension makes."""
+    arguments = engine.descriptions(operator, (2, 32, 2, 2, 2), layout, "float16")
+    for tensor in arguments:
+        tensor["shape"] = [size if size in (1, engine.C0) else -1 for size in tensor["shape"]]
+        tensor["ori_shape"] = [-1] * len(tensor["ori_shape"])
+        tensor["range"] = [(1, None) if size == -1 else (size, size) for size in tensor["shape"]]
+    results = front_end.compile(operator, soc, arguments, "dynamic")
+    return Counter(result.schedule["pattern"] for result in results)
+
+
+def unknown_table(front_end: FrontEnd) -> list[str]:
+    lines = ["| operator | SoC | format | patterns (number of cases) |", "|---|---|---|---|"]
+    for operator in OPERATORS:
+        for soc in engine.SOCS:
+            for layout in engine.FORMATS:
+                patterns = check_unknown(front_end, operator, soc, layout)
+                if not set(patterns) <= UNIFY_PATTERNS:
+                    raise SystemExit(f"{operator.type} {soc} {layout}: {dict(patterns)}")
+                made = ", ".join(f"{name} ({count})" for name, count in patterns.items())
+                lines.append(f"| {operator.type} | {soc} | {layout} | {made} |")
+    return lines
 
 
 def table(results: list[dict]) -> list[str]:
@@ -203,7 +226,8 @@ def main(
                         print("   ", failure)
     if out:
         command = f"scripts/check_dsl.py --shapes {shapes} --large {large} --seed {seed}"
-        out.write_text("\n".join([*PREAMBLE, "", f"    {command}", "", *table(results), ""]))
+        text = [*PREAMBLE, "", f"    {command}", "", *table(results), "", *UNKNOWN, ""]
+        out.write_text("\n".join([*text, *unknown_table(front_end), ""]))
     failures = sum(len(result["failures"]) for result in results)
     total = sum(result["evaluated"] + result["large"] for result in results)
     print(f"{total} compilations, {failures} failures")
@@ -218,6 +242,12 @@ made; its cores are the blocks it bound. "Unify" names the pattern that the unif
 recognised; its cores are chosen by tiling, which is C++ and was not run. The error of a volume
 is relative to its largest value, that of a sum to the sum of its terms' absolute values;
 mean/std of x is 0, 2 or 1000. The command, with paths left out:""".splitlines()
+
+
+UNKNOWN = """## Unknown dimensions
+
+No dimension known but C0: the patterns that the unify scheduler recognises in the cases it
+makes. Their tiling happens at launch, in C++; neither it nor the numbers were run.""".splitlines()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 The static scheduler (OpContext "pre-static") compiles for ascend910. It declines some shapes,
 most of them reductions over NCDHW, with a RuntimeError. The unify scheduler (OpContext
-"static") compiles for ascend910b and ascend910_93, and takes the shapes that the static one
-declined.
+"static") compiles for ascend910b and ascend910_93, takes the shapes that the static one
+declined, and (OpContext "dynamic") those with unknown dimensions.
 """
 
 import tbe.dsl as tbe
@@ -11,7 +11,7 @@ from tbe import tvm
 from tbe.common.context import op_context
 from tbe.common.utils import shape_util
 
-from .layout import check, folded, whole
+from .layout import UNKNOWN, check, folded, whole
 
 
 def build(compute, volumes, channels, kernel_name, *, reduces):
@@ -47,8 +47,8 @@ def build(compute, volumes, channels, kernel_name, *, reduces):
 
 def build_static(compute, volumes, channels, kernel_name):
     x = next(iter(volumes.values()))
-    if x["dtype"] == "bfloat16":
-        raise RuntimeError("the static scheduler has no bfloat16")
+    if x["dtype"] == "bfloat16" or UNKNOWN in x["shape"]:
+        raise RuntimeError("the static scheduler has neither bfloat16 nor unknown dimensions")
     layout = folded(x)
     inputs = [tvm.placeholder(layout.volume, name=name, dtype=x["dtype"]) for name in volumes]
     inputs += [tvm.placeholder(layout.channel, name=name, dtype="float32") for name in channels]
@@ -62,13 +62,20 @@ def build_unify(compute, volumes, channels, kernel_name, *, reduces):
     layout = whole(next(iter(volumes.values())))
     described = [_describe(volume, layout.volume) for volume in volumes.values()]
     described += [_describe(channel, layout.channel) for channel in channels.values()]
+    at_volumes = list(range(len(volumes)))
+    at_channels = list(range(len(volumes), len(described)))
     if reduces:
         # Without it classify() would give the vectors the shape of the volume.
-        vectors = range(len(volumes), len(described))
-        extra = {"compile_broadcast_axis": dict.fromkeys(vectors, layout.axes)}
+        extra = {"compile_broadcast_axis": dict.fromkeys(at_channels, layout.axes)}
         cases = tbe.classify([*described, layout.axes], "tuple_reduce", extra)
     else:
-        cases = [[*case, None] for case in tbe.classify(described, "broadcast")]
+        # Unknown dimensions make a case of every way to broadcast: fewer, if it knows what is
+        # of the output's shape (type 1) and what is of one shape.
+        extra = {
+            "input_shape_type": [1] * len(at_volumes) + [0] * len(at_channels),
+            "same_input_shape_group": [at_volumes, at_channels],
+        }
+        cases = [[*case, None] for case in tbe.classify(described, "broadcast", extra)]
     schedules, tensor_lists = [], []
     for *case, axes in cases:
         with tbe.compute():
@@ -88,4 +95,5 @@ def build_unify(compute, volumes, channels, kernel_name, *, reduces):
 
 def _describe(tensor, shape):
     """Ranges are filled in by the engine, but not for a "pre-static" context."""
-    return {**tensor, "shape": list(shape), "range": [(size, size) for size in shape]}
+    ranges = [(1, None) if size == UNKNOWN else (size, size) for size in shape]
+    return {**tensor, "shape": list(shape), "range": ranges}

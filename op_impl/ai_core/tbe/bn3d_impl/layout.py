@@ -12,6 +12,7 @@ from tbe.common.platform import api_check_support
 # format of a volume: the axes that a channel vector shares with it
 CHANNEL_AXES = {"NDC1HWC0": (2, 5), "NCDHW": (1,), "ND": (1,)}
 RANK = {"NDC1HWC0": 6, "NCDHW": 5, "ND": 5}
+UNKNOWN = -1  # a dimension that the kernel learns when it is launched
 
 
 class Layout(NamedTuple):
@@ -55,18 +56,19 @@ def check(volumes, channels):
     shape = list(x["shape"])
     rank = RANK[x["format"]]
     _require(len(shape) == rank, first, f"have {rank} dimensions in {x['format']}", shape)
-    _require(min(shape) > 0, first, "have a known shape without empty dimensions", shape)
+    _require(all(size == UNKNOWN or size > 0 for size in shape), first, "not be empty", shape)
     for name, volume in others:
         for key in ("format", "dtype"):
             _require(volume[key] == x[key], name, f"have {first}'s {key} {x[key]}", volume[key])
         _require(
             list(volume["shape"]) == shape, name, f"have {first}'s shape {shape}", volume["shape"]
         )
-    count = prod(whole(x).channel)
+    sizes = whole(x).channel
     for name, channel in channels.items():
         _require(channel["dtype"] == "float32", name, "be float32", channel["dtype"])
         got = list(channel["shape"])
-        _require(prod(got) == count, name, f"hold {count} values, one a channel of {first}", got)
+        fits = UNKNOWN in sizes or UNKNOWN in got or prod(got) == prod(sizes)
+        _require(fits, name, f"hold {prod(sizes)} values, one a channel of {first}", got)
 
 
 def _require(condition, name, what, got):

@@ -1,5 +1,6 @@
-"""Entries for SoCs whose static shapes the unify scheduler compiles (dynamicCompileStatic).
+"""Entries of the operators for the unify scheduler.
 
-The engine calls them in an OpContext "static", which the sources one level up obey. Unknown
-dimensions are rejected: `dynamicShapeSupport` is not for these operators.
+The engine calls them for static shapes where dynamicCompileStatic is set (ascend910b,
+ascend910_93), and for unknown dimensions. Its OpContext says which, and the sources one level
+up obey it.
 """

@@ -14,7 +14,7 @@ def classify(ins, mode, extra_params=None):
     if mode == "tuple_reduce":
         return [_tuple_reduce(ins[:-1], ins[-1], (extra_params or {}))]
     require(mode == "broadcast", "E90001", f"no mode {mode}")
-    return [_broadcast(ins)]
+    return [_broadcast(ins, extra_params or {})]
 
 
 def _tuple_reduce(tensors, reduced, extra_params):
@@ -39,8 +39,13 @@ def _tuple_reduce(tensors, reduced, extra_params):
     return [*_described(tensors, merged), axes]
 
 
-def _broadcast(tensors):
+def _broadcast(tensors, extra_params):
     shapes = _equal_ranks(tensors)
+    types = extra_params.get("input_shape_type", [0] * len(shapes))
+    require(len(types) == len(shapes) and set(types) <= {0, 1}, "E90001", f"types {types}")
+    for group in extra_params.get("same_input_shape_group", []):
+        alike = all(shapes[index] == shapes[group[0]] for index in group)
+        require(alike, "E90001", f"the shapes of {group} differ")
     full = [max(sizes) for sizes in zip(*shapes, strict=True)]
     for shape in shapes:
         ok = all(have in (1, want) for have, want in zip(shape, full, strict=True))
