@@ -130,6 +130,31 @@ def test_bfloat16_never_meets_the_static_scheduler(operator):
     assert build.schedule.scheduler == "unify"
 
 
+@pytest.mark.parametrize("mode", ["pre-static", "dynamic"])
+@by_type
+def test_unknown_dimensions_reach_the_unify_scheduler_with_open_ranges(operator, mode, monkeypatch):
+    seen = []
+
+    def classify(ins, *_):
+        seen.extend(tensor for tensor in ins if isinstance(tensor, dict))
+        return []
+
+    monkeypatch.setattr("tbe.dsl.classify", classify)
+    monkeypatch.setattr("tbe.dsl.build", lambda *_: None)
+    arguments = engine.descriptions(operator, (2, 20, 3, 4, 5), "NCDHW", "float16")
+    arguments[0]["shape"] = [-1, 20, 3, -1, 5]
+    module = importlib.import_module(engine.module_name(operator, mode))
+    with op_context.OpContext(mode):
+        getattr(module, operator.module)(*arguments)
+    volumes = [tensor.kind == "volume" for tensor in operator.inputs]
+    open_, one = (1, None), (1, 1)
+    for tensor, volume in zip(seen, volumes, strict=True):
+        assert tensor["shape"] == ([-1, 20, 3, -1, 5] if volume else [1, 20, 1, 1, 1])
+        assert tensor["range"] == (
+            [open_, (20, 20), (3, 3), open_, (5, 5)] if volume else [one, (20, 20), one, one, one]
+        )
+
+
 @by_type
 def test_padding_lanes_stay_zero_and_never_reach_a_channel(operator):
     shape, layout = (2, 19, 2, 3, 3), "NDC1HWC0"

@@ -35,8 +35,8 @@ def whole(x):
 def folded(x):
     """Neighbouring axes of a kind merged, for the static scheduler, which merges none.
 
-    It binds cores to one axis: merged ones are longer. And no volume keeps rank 5, at which the
-    recognisers of the built-in batch norm take any graph for NC1HWC0 and schedule its axes.
+    A longer axis can be split over more cores. And no volume keeps rank 5, at which the
+    recognisers of the built-in batch norm expect NC1HWC0: they accept NCDHW, with wrong axes.
     """
     if x["format"] == "NDC1HWC0":
         n, d, c1, h, w, c0 = x["shape"]
@@ -60,15 +60,19 @@ def check(volumes, channels):
     for name, volume in others:
         for key in ("format", "dtype"):
             _require(volume[key] == x[key], name, f"have {first}'s {key} {x[key]}", volume[key])
-        _require(
-            list(volume["shape"]) == shape, name, f"have {first}'s shape {shape}", volume["shape"]
-        )
+        got = list(volume["shape"])
+        _require(_compatible(got, shape), name, f"have {first}'s shape {shape}", got)
     sizes = whole(x).channel
     for name, channel in channels.items():
         _require(channel["dtype"] == "float32", name, "be float32", channel["dtype"])
         got = list(channel["shape"])
         fits = UNKNOWN in sizes or UNKNOWN in got or prod(got) == prod(sizes)
         _require(fits, name, f"hold {prod(sizes)} values, one a channel of {first}", got)
+
+
+def _compatible(shape, other):
+    pairs = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(a == b or UNKNOWN in (a, b) for a, b in pairs)
 
 
 def _require(condition, name, what, got):
