@@ -107,3 +107,7 @@ def tree(directory: Path) -> dict[str, str]:
         str(path.relative_to(directory)): path.read_text(errors="replace") if path.is_file() else ""
         for path in sorted(directory.rglob("*"))
     }
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())

@@ -113,24 +113,19 @@ def _install(package: Package, vendors: Path, by_config: bool, created: list) ->
         if place.exists():
             raise InstallError(f"{place} exists but was not installed by bn3d; move it away first")
         record = {"config": config.text, "created": [str(directory) for directory in created]}
+    new = staged  # where the new tree is
     try:
         _write_tree(package.files, staged, place, record)
-    except BaseException:
-        shutil.rmtree(str(staged), ignore_errors=True)
-        raise
-    upgrade = place.exists()
-    if upgrade:
-        place.rename(replaced)
-    try:
+        if place.exists():
+            place.rename(replaced)
         staged.rename(place)
+        new = place
         if by_config:
             config.add(VENDOR)
     except BaseException:
-        if place.exists():
-            place.rename(staged)
-        if upgrade:
+        shutil.rmtree(str(new), ignore_errors=True)
+        if replaced.exists():
             replaced.rename(place)
-        shutil.rmtree(str(staged), ignore_errors=True)
         raise
     shutil.rmtree(str(replaced), ignore_errors=True)
     return place

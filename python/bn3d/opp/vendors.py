@@ -61,7 +61,7 @@ class Config:
             partial.write_text(text)
             partial.chmod(mode)
             partial.replace(self.path)
-        except OSError:
+        except BaseException:
             if partial.exists():
                 partial.unlink()
             raise
