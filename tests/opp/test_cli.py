@@ -47,9 +47,8 @@ def test_install_builds_what_it_installs(runner: CliRunner, tmp_path: Path):
 
 
 def test_install_takes_a_package(runner: CliRunner, run_file: Path, tmp_path: Path):
-    done = runner.invoke(
-        app, ["install", "--package", str(run_file), "--path", str(tmp_path / "x")]
-    )
+    path = tmp_path / "x"
+    done = runner.invoke(app, ["install", "--package", str(run_file), "--path", str(path)])
     assert done.exit_code == 0, done.output
     assert "set_env.bash" in done.output
     assert (path / "vendors" / "bn3d").is_dir()

@@ -79,6 +79,22 @@ def test_uninstall_restores_what_was(
     assert tree(node) == was
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_config_ini_keeps_its_owner(node: Path, parsed: Package):
+    other_vendor(node, "customize")
+    config = node / "opp" / "vendors" / "config.ini"
+    config.write_text("load_priority=customize\n")
+    config.chmod(0o640)
+    os.chown(config, 1234, 4321)
+    for action in (
+        lambda: install(parsed, environment=environment(node)),
+        lambda: uninstall(environment=environment(node)),
+    ):
+        action()
+        owner = config.stat()
+        assert (owner.st_uid, owner.st_gid, stat.S_IMODE(owner.st_mode)) == (1234, 4321, 0o640)
+
+
 def test_uninstall_removes_the_directories_that_install_made(node: Path, parsed: Package):
     was = tree(node)
     path = node / "new" / "deeper"

@@ -69,6 +69,15 @@ def test_only_the_first_generation_has_static_sources_for_static_shapes():
 
 
 @socs
+@operators
+def test_unknown_shapes_are_left_to_others(soc: Soc, operator: Operator):
+    """The TBE sources refuse them, those in dynamic/ too."""
+    entry = op_info(soc)[operator.type]
+    assert entry["dynamicShapeSupport"]["flag"] == "false"
+    assert entry["dynamicRankSupport"]["flag"] == "false"
+
+
+@socs
 def test_is_named_by_its_directory(soc: Soc):
     assert file_name(soc) == f"aic-{soc.name}-ops-info.json"
     assert list(json.loads(to_json(op_info(soc)))) == sorted(o.type for o in OPERATORS)
@@ -79,20 +88,36 @@ def test_the_table_follows_the_naming_rule(operator: Operator):
     assert operator.module == file_name_of(operator.type)
 
 
-@operators
-@pytest.mark.parametrize("place", ["", "dynamic"])
-def test_the_tbe_function_takes_what_the_table_says(operator: Operator, place: str):
-    """That REG_OP does is tested in test_op_proto.py, on the compiled library."""
+def tbe_module(name: str) -> list[ast.stmt]:
     if not TBE.is_dir():
         pytest.skip(f"{TBE.relative_to(REPOSITORY)} is missing")
-    path = TBE / place / f"{operator.module}.py"
-    functions = {
-        node.name: node
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef)
-    }
+    return ast.parse((TBE / name).read_text()).body
+
+
+@operators
+def test_the_tbe_function_takes_what_the_table_says(operator: Operator):
+    """That REG_OP does is tested in test_op_proto.py, on the compiled library."""
+    body = tbe_module(f"{operator.module}.py")
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
     arguments = functions[operator.module].args
     names = [tensor.name for tensor in operator.inputs + operator.outputs]
     assert [argument.arg for argument in arguments.args] == [*names, "kernel_name"]
     (default,) = arguments.defaults
     assert ast.literal_eval(default) == operator.module
+
+
+@operators
+def test_the_tbe_function_for_dynamic_is_registered_by_its_type(operator: Operator):
+    body = tbe_module(f"dynamic/{operator.module}.py")
+    calls = [node for top in body for node in ast.walk(top) if isinstance(node, ast.Call)]
+    registered = [
+        ast.literal_eval(call.args[0])
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "register_operator"
+    ]
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    for node in body:
+        if isinstance(node, ast.Assign):
+            defined |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    assert registered == [operator.type]
+    assert operator.module in defined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -55,11 +56,16 @@ class Config:
                 self.path.unlink()
             self.text = None
             return
-        mode = stat.S_IMODE(self.path.stat().st_mode) if self.path.exists() else 0o644
         partial = self.path.with_name(f".config.ini.{VENDOR}")
         try:
             partial.write_text(text)
-            partial.chmod(mode)
+            if self.path.exists():  # CANN's is often readable by its own user and group only
+                old = self.path.stat()
+                with contextlib.suppress(PermissionError):
+                    os.chown(str(partial), old.st_uid, old.st_gid)
+                partial.chmod(stat.S_IMODE(old.st_mode))
+            else:
+                partial.chmod(0o644)
             partial.replace(self.path)
         except BaseException:
             if partial.exists():
