@@ -85,20 +85,36 @@ def test_infers_when_compiled_with_the_headers_of_cann(include: Path, abi: int, 
     assert answer["verified"] and answer["outputs"]["sum"]["shape"] == [3]
 
 
-def test_names_libgraph_as_a_dependency_and_nothing_of_our_own(library: Path):
-    dynamic = subprocess.run(
-        ["readelf", "-d", str(library)], capture_output=True, text=True, check=True
+def inspect(*command: object) -> str:
+    return subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=True
     ).stdout
+
+
+def test_names_libgraph_as_a_dependency_and_nothing_of_our_own(library: Path):
+    dynamic = inspect("readelf", "-d", library)
     assert "[libgraph.so]" in dynamic
     assert "RUNPATH" not in dynamic and "RPATH" not in dynamic
 
 
+def test_exports_nothing(library: Path):
+    assert inspect("nm", "-D", "--defined-only", library) == ""
+
+
+def test_loads_on_systems_as_old_as_ubuntu_18_04(library: Path):
+    """Which has glibc 2.27, and the libstdc++ of GCC 7 or 8."""
+    newest = {"GLIBC": (2, 27), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7,)}
+    versions = inspect("readelf", "-VW", library)
+    needed = set(re.findall(r"\b(GLIBC|GLIBCXX|CXXABI|GCC)_([\d.]+)", versions))
+    assert needed
+    for name, version in needed:
+        assert tuple(map(int, version.split("."))) <= newest[name], f"{name}_{version}"
+
+
 def test_passes_no_string_to_the_engine(library: Path):
     """So the library fits a CANN of either std::string ABI."""
-    symbols = subprocess.run(
-        ["nm", "-DuC", str(library)], capture_output=True, text=True, check=True
-    ).stdout
-    of_engine = [line for line in symbols.splitlines() if "ge::" in line]
+    symbols = inspect("nm", "-DuC", library).splitlines()
+    of_engine = [line for line in symbols if "ge::" in line]
     assert of_engine
     assert not [line for line in of_engine if "basic_string" in line or "cxx11" in line]
 
