@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bn3d.opp.installer import install
-from bn3d.opp.payload import Package
+from bn3d.opp.payload import InstallError, Package
 from bn3d.opp.status import report, status
 
 from .conftest import environment
@@ -118,6 +118,13 @@ def test_a_cann_that_was_upgraded_beyond_us(node: Path, place: Path):
     state = status(environment=environment(node))
     assert not state["accepted"] and not state["active"]
     assert "this CANN does not load" in report(state)
+
+
+def test_an_unreadable_config_is_named(node: Path, place: Path):
+    (place.parent / "config.ini").unlink()
+    (place.parent / "config.ini").mkdir()
+    with pytest.raises(InstallError, match=r"config\.ini cannot be read"):
+        status(environment=environment(node))
 
 
 def test_the_command_line(run_file: Path, node: Path):

@@ -30,14 +30,19 @@ def status(path: Path | None = None, environment=os.environ) -> dict:
         active: CANN will use it: all is well.
     """
     place = target(path, environment) / VENDOR
+    try:
+        return _status(place, environment)
+    except OSError as error:
+        raise InstallError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _status(place: Path, environment) -> dict:
     result = {"location": str(place), "installed": False, "active": False}
     try:
         info = parse_info((place / "version.info").read_text())
         sums = parse_sums((place / "SHA256SUMS").read_text())
     except (FileNotFoundError, NotADirectoryError):
         return result
-    except OSError as error:
-        raise InstallError(f"{place} cannot be read: {error}") from error
     root = cann.find(environment)
     order = search_order(environment)
     searched = [_real(directory) for directory in order]
