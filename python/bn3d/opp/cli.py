@@ -1,0 +1,129 @@
+"""`bn3d opp ...`: the Ascend operator package on the command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from . import deploy as deployment
+from . import installer
+from .build import BuildError
+from .build import build as build_package
+from .cann import CannError
+from .package import PackageError
+from .payload import InstallError, Package
+from .status import report
+from .status import status as read_status
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Build, install and deploy the operators for Ascend 910.", no_args_is_help=True
+)
+
+PathOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--path", help="Directory of vendors/. By ASCEND_CUSTOM_OPP_PATH, else ASCEND_OPP_PATH."
+    ),
+]
+PackageOption = Annotated[
+    Path | None,
+    typer.Option("--package", help="A .run file. Without it, it is built with this CANN."),
+]
+ArchOption = Annotated[
+    str | None, typer.Option(help="aarch64 or x86_64. By default this machine's.")
+]
+
+
+@app.command()
+def build(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the file goes.")] = Path(),
+    arch: ArchOption = None,
+) -> None:
+    """Build the package, one .run file, against the CANN of ASCEND_HOME_PATH."""
+    with _errors():
+        typer.echo(build_package(output, arch))
+
+
+@app.command()
+def install(path: PathOption = None, package: PackageOption = None) -> None:
+    """Install or upgrade on this machine."""
+    with _errors(), _built(package) as file:
+        installer.install(Package.open(file), path)
+        typer.echo(report(read_status(path)))
+
+
+@app.command()
+def uninstall(path: PathOption = None) -> None:
+    """Remove, and put back what was."""
+    with _errors():
+        typer.echo(f"removed {installer.uninstall(path)}")
+
+
+@app.command()
+def status(
+    path: PathOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what is installed, and whether CANN uses it; exit code 1 if not."""
+    with _errors():
+        state = read_status(path)
+    typer.echo(json.dumps(state) if as_json else report(state))
+    raise typer.Exit(0 if state["active"] else 1)
+
+
+@app.command()
+def deploy(
+    hosts: Annotated[list[str], typer.Argument(help="As ssh takes them: name or user@name.")],
+    package: PackageOption = None,
+    path: Annotated[str | None, typer.Option(help="Directory on the hosts.")] = None,
+    ssh: Annotated[str, typer.Option(help="The ssh command with its options.")] = "ssh",
+    set_env: Annotated[
+        str, typer.Option(help="CANN's set_env.sh on the hosts.")
+    ] = deployment.SET_ENV,
+    timeout: Annotated[float, typer.Option(help="Seconds a host may take.")] = 300.0,
+    jobs: Annotated[int, typer.Option(min=1, help="Hosts at the same time.")] = 16,
+    arch: ArchOption = None,
+) -> None:
+    """Install on many hosts over ssh and check each; exit code 1 if any failed."""
+    console = Console()
+    with _errors(), _built(package, arch) as file:
+        results = deployment.deploy(
+            hosts, file, path, shlex.split(ssh), set_env, timeout, jobs, lambda result: None
+        )
+    table = Table("host", "result", "version", "location")
+    for result in results:
+        outcome = "[green]ok[/]" if result.ok else f"[red]failed[/]: {result.message}"
+        state = result.state
+        table.add_row(result.host, outcome, state.get("version", ""), state.get("location", ""))
+    console.print(table)
+    raise typer.Exit(0 if all(result.ok for result in results) else 1)
+
+
+@contextmanager
+def _built(package: Path | None, arch: str | None = None) -> Iterator[Path]:
+    """The package that was given, or one built for the occasion."""
+    if package is not None:
+        yield package
+        return
+    with tempfile.TemporaryDirectory(prefix="bn3d-opp-") as directory:
+        yield build_package(Path(directory), arch)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (BuildError, CannError, PackageError, InstallError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error

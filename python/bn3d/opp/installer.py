@@ -1,0 +1,266 @@
+"""Installs and removes the operator package in a vendors/ directory. Runs on Python 3.7.
+
+The new tree is written beside the old one and swapped in by renaming, the config.ini of an opp is
+replaced as a whole, and a failure puts back what was. What an interrupted run leaves behind is
+put right by the next one. A lock keeps two runs apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import platform
+import shlex
+import shutil
+from pathlib import Path
+
+from . import cann
+from .payload import InstallError, Package
+from .vendors import VENDOR, Config, default_vendors_dir, is_searched_by_config
+
+__all__ = ["install", "target", "uninstall"]
+
+RECORD = "install.json"  # in the vendor directory: what uninstall has to put back
+SET_ENV = "bin/set_env.bash"
+_STAGED = "." + VENDOR + ".new"
+_REPLACED = "." + VENDOR + ".old"
+_LOCK = "." + VENDOR + ".lock"
+
+
+def target(path: Path | None, environment=os.environ) -> Path:
+    """The vendors/ directory that `path` or the environment names.
+
+    Args:
+        path: an opp or any other directory, existing or not; bn3d goes to `path`/vendors/bn3d.
+        environment: asked if `path` is None.
+
+    Raises:
+        InstallError: neither says where.
+    """
+    if path is not None:
+        return Path(path).absolute() / "vendors"
+    vendors = default_vendors_dir(environment)
+    if vendors is None:
+        raise InstallError(
+            "no place to install to: source CANN's set_env.sh, which sets ASCEND_OPP_PATH, or "
+            "name a directory with --path"
+        )
+    if not vendors.parent.is_dir():
+        raise InstallError(f"{vendors.parent} does not exist; is CANN's set_env.sh sourced?")
+    return vendors.absolute()
+
+
+def install(package: Package, path: Path | None = None, environment=os.environ) -> Path:
+    """Install or upgrade; returns the vendor directory.
+
+    Raises:
+        InstallError: with the reason; everything is as it was.
+    """
+    vendors = target(path, environment)
+    by_config = is_searched_by_config(vendors, environment)
+    _check_machine(package, vendors, by_config, environment)
+    if not by_config and ":" in str(vendors):
+        raise InstallError(f"{vendors} has a colon, which ASCEND_CUSTOM_OPP_PATH separates by")
+    with _explained(vendors, package.size):
+        created = _make_dirs(vendors)
+        try:
+            with _locked(vendors):
+                _recover(vendors)
+                return _install(package, vendors, by_config, created)
+        except BaseException:
+            _remove_dirs(created)
+            raise
+
+
+def uninstall(path: Path | None = None, environment=os.environ) -> Path:
+    """Remove the installed package; returns the directory that was removed.
+
+    Raises:
+        InstallError: with the reason; everything is as it was.
+    """
+    vendors = target(path, environment)
+    place = vendors / VENDOR
+    if not vendors.is_dir():
+        raise InstallError(f"bn3d is not installed in {vendors}")
+    with _explained(vendors, 0):
+        with _locked(vendors):
+            _recover(vendors)
+            record = _record(place)
+            if record is None:
+                raise InstallError(f"bn3d is not installed in {vendors}")
+            config = Config(vendors / "config.ini")
+            if VENDOR in config.names:
+                config.remove(VENDOR, record["config"])
+            try:
+                # Out of sight at once: from here on the tree is a leftover for _recover.
+                place.rename(vendors / _STAGED)
+            except BaseException:
+                config.restore()
+                raise
+            shutil.rmtree(str(vendors / _STAGED), ignore_errors=True)
+        _remove_dirs([Path(name) for name in record["created"]])
+    return place
+
+
+def _install(package: Package, vendors: Path, by_config: bool, created: list) -> Path:
+    place, staged, replaced = (vendors / name for name in (VENDOR, _STAGED, _REPLACED))
+    config = Config(vendors / "config.ini")
+    record = _record(place)
+    if record is None:
+        if place.exists():
+            raise InstallError(f"{place} exists but was not installed by bn3d; move it away first")
+        record = {"config": config.text, "created": [str(directory) for directory in created]}
+    new = staged  # where the new tree is
+    try:
+        _write_tree(package.files, staged, place, record)
+        if place.exists():
+            place.rename(replaced)
+        staged.rename(place)
+        new = place
+        if by_config:
+            config.add(VENDOR)
+    except BaseException:
+        shutil.rmtree(str(new), ignore_errors=True)
+        if replaced.exists():
+            replaced.rename(place)
+        raise
+    shutil.rmtree(str(replaced), ignore_errors=True)
+    return place
+
+
+def _write_tree(files: dict, staged: Path, place: Path, record: dict) -> None:
+    extra = {
+        RECORD: (json.dumps(record, indent=2) + "\n").encode(),
+        SET_ENV: _set_env(place).encode(),
+    }
+    for name, data in {**files, **extra}.items():
+        path = staged / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        path.chmod(0o644)
+    # Whoever trains must be able to read it, whatever the umask of who installs.
+    for directory in [staged, *(path for path in staged.rglob("*") if path.is_dir())]:
+        directory.chmod(0o755)
+
+
+def _set_env(place: Path) -> str:
+    return (
+        "# Makes CANN find bn3d outside of its opp directory: source this file.\n"
+        f"bn3d_opp={shlex.quote(str(place))}\n"
+        'case ":${ASCEND_CUSTOM_OPP_PATH:-}:" in\n'
+        '  *":$bn3d_opp:"*) ;;\n'
+        '  *) export ASCEND_CUSTOM_OPP_PATH="$bn3d_opp${ASCEND_CUSTOM_OPP_PATH:+:'
+        '$ASCEND_CUSTOM_OPP_PATH}" ;;\n'
+        "esac\n"
+        "unset bn3d_opp\n"
+    )
+
+
+def _record(place: Path):
+    """What uninstall has to put back; None if bn3d did not install `place`."""
+    try:
+        return json.loads((place / RECORD).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InstallError(f"{place / RECORD} is damaged: {error}") from error
+
+
+def _check_machine(package: Package, vendors: Path, by_config: bool, environment) -> None:
+    arch, machine = package.info["bn3d_arch"], platform.machine()
+    if arch != machine:
+        raise InstallError(
+            f"the package is for {arch} and this machine is {machine}; "
+            f"use bn3d-opp-{package.version}-{machine}.run"
+        )
+    version = package.info.get("custom_opp_compiler_version")
+    root = vendors.parent.parent if by_config else cann.find(environment)
+    if version and root is not None and not cann.accepts(root, version):
+        raise InstallError(
+            f"the package was built with CANN {cann.short_version(version)}, and the CANN in "
+            f"{root} loads packages of {cann.required_versions(root)} only; build it with that CANN"
+        )
+
+
+def _recover(vendors: Path) -> None:
+    """Undo what an interrupted run left: a tree half written, or one half replaced."""
+    place, staged, replaced = (vendors / name for name in (VENDOR, _STAGED, _REPLACED))
+    if replaced.exists() and not place.exists():
+        replaced.rename(place)
+    for leftover in (staged, replaced):
+        if leftover.exists():
+            shutil.rmtree(str(leftover))
+
+
+@contextlib.contextmanager
+def _locked(vendors: Path):
+    path = vendors / _LOCK
+    lock = os.open(str(path), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = path.exists() and os.fstat(lock).st_ino == path.stat().st_ino
+        except BlockingIOError:
+            taken = False
+        if not taken:
+            raise InstallError(
+                f"another installation is running in {vendors}; try again when it is done"
+            )
+        try:
+            yield
+        finally:
+            path.unlink()
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _explained(vendors: Path, size: int):
+    """Turns the system's errors into ones that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kib = (size + 1023) // 1024
+            reason = f"the disk of {vendors} is full; the package needs {kib} KiB there"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = (
+                f"user {os.geteuid()} may not write {error.filename or vendors}; run as its "
+                "owner, or name another directory with --path"
+            )
+        else:
+            reason = str(error)
+        raise InstallError(reason) from error
+
+
+def _make_dirs(directory: Path) -> list:
+    """Creates a directory and its parents; returns those that are new, outermost first."""
+    missing = []
+    while not directory.exists():
+        missing.insert(0, directory)
+        directory = directory.parent
+    made = []
+    try:
+        for new in missing:
+            new.mkdir(exist_ok=True)  # another run may be as far
+            made.append(new)
+            new.chmod(0o755)
+    except BaseException:
+        _remove_dirs(made)
+        raise
+    return made
+
+
+def _remove_dirs(directories: list) -> None:
+    """Removes those of the directories that are empty, innermost first."""
+    for directory in reversed(directories):
+        try:
+            directory.rmdir()
+        except OSError:
+            return

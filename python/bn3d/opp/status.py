@@ -1,0 +1,121 @@
+"""What is installed, and whether CANN uses it. Runs on Python 3.7."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from . import cann
+from .installer import target
+from .payload import InstallError, parse_info, parse_sums
+from .vendors import VENDOR, search_order
+
+__all__ = ["report", "status"]
+
+
+def status(path: Path | None = None, environment=os.environ) -> dict:
+    """The state of the installation that `path` or the environment names.
+
+    Returns:
+        location: of the vendor directory.
+        installed: whether it holds bn3d.
+        version, arch, built_with: of the package; built_with is CANN's version or None.
+        socs: list of names.
+        cann: the version of the CANN of this environment, or None.
+        damaged: files that are missing or changed.
+        searched: whether CANN looks there.
+        shadowed_by: an earlier vendor directory that has one of the same operators, or None.
+        active: CANN will use it: all is well.
+    """
+    place = target(path, environment) / VENDOR
+    try:
+        return _status(place, environment)
+    except OSError as error:
+        raise InstallError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _status(place: Path, environment) -> dict:
+    result = {"location": str(place), "installed": False, "active": False}
+    try:
+        info = parse_info((place / "version.info").read_text())
+        sums = parse_sums((place / "SHA256SUMS").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return result
+    root = cann.find(environment)
+    order = search_order(environment)
+    searched = [_real(directory) for directory in order]
+    index = searched.index(_real(place)) if _real(place) in searched else None
+    ours = _operators(place)
+    earlier = order[:index] if index is not None else []
+    shadows = [str(other) for other in earlier if _operators(other) & ours]
+    version = info.get("custom_opp_compiler_version")
+    accepted = not version or root is None or cann.accepts(root, version)
+    result.update(
+        installed=True,
+        version=info.get("bn3d_version"),
+        arch=info.get("bn3d_arch"),
+        built_with=version,
+        socs=info.get("bn3d_socs", "").split(","),
+        cann=cann.compiler_version(root) if root is not None else None,
+        accepted=accepted,
+        damaged=sorted(name for name, digest in sums.items() if _sha256(place / name) != digest),
+        searched=index is not None,
+        shadowed_by=shadows[0] if shadows else None,
+    )
+    result["active"] = bool(
+        result["searched"] and accepted and not result["damaged"] and not shadows
+    )
+    return result
+
+
+def report(state: dict) -> str:
+    """`status` in words."""
+    if not state["installed"]:
+        return "bn3d is not installed in {}".format(state["location"])
+    lines = [
+        "bn3d {} for {}".format(state["version"], state["arch"]),
+        "location  {}".format(state["location"]),
+        "SoCs      {}".format(", ".join(state["socs"])),
+        "CANN      built with {}, here {}".format(
+            state["built_with"] or "an unknown one", state["cann"] or "none found"
+        ),
+    ]
+    if state["damaged"]:
+        lines.append("damaged   {}".format(", ".join(state["damaged"])))
+    if not state["accepted"]:
+        lines.append("ignored   this CANN does not load packages of that version")
+    if not state["searched"]:
+        lines.append(
+            "not used  CANN does not search there: source {}/bin/set_env.bash".format(
+                state["location"]
+            )
+        )
+    if state["shadowed_by"]:
+        lines.append("shadowed  by the same operators in {}".format(state["shadowed_by"]))
+    if state["active"]:
+        lines.append("active")
+    return "\n".join(lines)
+
+
+def _operators(vendor: Path) -> set:
+    """The operator types that a vendor directory provides."""
+    types = set()
+    for path in (vendor / "op_impl" / "ai_core" / "tbe" / "config").glob("*/*.json"):
+        try:
+            types |= set(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            continue  # not ours to judge, and CANN skips it too
+    return types
+
+
+def _sha256(path: Path):
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(str(path))

@@ -1,0 +1,98 @@
+"""`bn3d opp ...` without ssh, which test_deploy.py has."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bn3d.opp import build as build_module
+from bn3d.opp.cli import app
+from bn3d.opp.payload import Package
+
+from .conftest import REPOSITORY, environment, tree
+
+
+@pytest.fixture
+def runner(cann: Path, sources: Path, tmp_path: Path, monkeypatch) -> CliRunner:
+    """In an environment with headers and an opp."""
+    (tmp_path / "cann" / "opp" / "built-in").mkdir(parents=True)
+    for name in ("include", "compiler"):
+        (tmp_path / "cann" / name).symlink_to(cann / name)
+    monkeypatch.setattr(build_module, "find_sources", lambda: sources)
+    return CliRunner(env=environment(tmp_path / "cann"))
+
+
+def test_install_builds_what_it_installs(runner: CliRunner, tmp_path: Path):
+    done = runner.invoke(app, ["install"])
+    assert done.exit_code == 0, done.output
+    assert done.output.rstrip().endswith("active")
+    place = tmp_path / "cann" / "opp" / "vendors" / "bn3d"
+    (library,) = place.glob(f"op_proto/lib/linux/{platform.machine()}/*.so")
+    assert library.name == "libcust_opsproto_bn3d.so"
+
+    done = runner.invoke(app, ["status", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.output)["location"] == str(place)
+    done = runner.invoke(app, ["uninstall"])
+    assert done.exit_code == 0 and not place.exists()
+    done = runner.invoke(app, ["status"])
+    assert done.exit_code == 1 and "is not installed" in done.output
+
+
+def test_install_takes_a_package(runner: CliRunner, run_file: Path, tmp_path: Path):
+    path = tmp_path / "x"
+    done = runner.invoke(app, ["install", "--package", str(run_file), "--path", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "set_env.bash" in done.output
+    assert (path / "vendors" / "bn3d").is_dir()
+
+
+def test_an_installed_wheel_has_all_it_needs(cann: Path, sources: Path, tmp_path: Path):
+    """What the wheel's CMake part installs, beside the Python files, builds the package."""
+    site, work = tmp_path / "site", tmp_path / "work"
+    configure = ["cmake", "-S", str(sources), "-B", str(work), "-DSKBUILD=2", "-DBN3D_NATIVE=OFF"]
+    subprocess.run(configure, check=True, capture_output=True)
+    subprocess.run(["cmake", "--install", work, "--prefix", site], check=True, capture_output=True)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "python", site, dirs_exist_ok=True, ignore=ignored)
+    before = tree(site)
+    done = subprocess.run(
+        [sys.executable, "-c", "from bn3d.opp.cli import app; app()", "build", "-o", tmp_path],
+        env=environment(cann, PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Package.open(Path(done.stdout.strip())).info["bn3d_arch"] == platform.machine()
+    assert tree(site) == before  # a site-packages may be read-only
+
+
+@pytest.mark.parametrize("command", [["build"], ["install"], ["deploy", "host"]])
+def test_without_cann_the_error_says_what_to_set(command: list[str]):
+    variables = dict.fromkeys(("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH"))
+    done = CliRunner(env=variables).invoke(app, command)
+    assert done.exit_code == 1
+    assert "error: CANN was not found" in done.output
+
+
+def test_needs_neither_mindspore_nor_numpy():
+    """An administrator's machine has neither."""
+    program = (
+        "import sys\n"
+        "for name in ('mindspore', 'numpy', 'torch'): sys.modules[name] = None\n"
+        "import bn3d.opp.cli, bn3d.opp.package\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        env={"PYTHONPATH": str(REPOSITORY / "python")},
+    )

@@ -1,0 +1,209 @@
+"""Deploying over ssh, against real sshd instances on loopback: one a host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bn3d.opp.cli import app
+from bn3d.opp.deploy import deploy
+from bn3d.opp.payload import InstallError, Package
+from bn3d.opp.status import status
+
+from .conftest import REPOSITORY, VERSION_INFO, environment, names
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+needs_sshd = pytest.mark.skipif(
+    not SSHD or not shutil.which("ssh"), reason="no sshd: apt-get install openssh-server"
+)
+
+
+class Hosts:
+    """Names that `ssh -F config` knows, each with a CANN of its own."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.config = directory / "ssh_config"
+        self.set_env = str(directory / "set env.sh")  # CANN's installer asks for a directory
+        self.ssh = ("ssh", "-F", str(self.config))
+        self._daemons: list[subprocess.Popen] = []
+        for key in ("host_key", "user_key"):
+            path = directory / key
+            generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
+            subprocess.run(generate, check=True)
+        Path(self.set_env).write_text(
+            "echo 'CANN greets'\n"
+            'export ASCEND_HOME_PATH="$HOST_ROOT" ASCEND_OPP_PATH="$HOST_ROOT/opp"\n'
+        )
+        self.config.write_text(
+            "Host *\n"
+            f"  IdentityFile {directory}/user_key\n"
+            "  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  LogLevel ERROR\n"
+            f"  UserKnownHostsFile {directory}/known_hosts\n  HostName 127.0.0.1\n"
+        )
+
+    def root(self, name: str) -> Path:
+        return self.directory / name
+
+    def start(self, name: str) -> None:
+        root, port = self.root(name), self._name(name)
+        (root / "opp" / "built-in").mkdir(parents=True)
+        (root / "tmp").mkdir()
+        (root / "compiler").mkdir()
+        (root / "compiler" / "version.info").write_text(VERSION_INFO)
+        config = self.directory / f"{name}.sshd"
+        config.write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {self.directory}/host_key\n"
+            f"AuthorizedKeysFile {self.directory}/user_key.pub\nPidFile none\nStrictModes no\n"
+            "PasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
+            f"SetEnv HOST_ROOT={root} TMPDIR={root}/tmp\n"
+        )
+        command = [str(SSHD), "-D", "-e", "-f", str(config)]
+        log = (self.directory / f"{name}.log").open("w")
+        self._daemons.append(subprocess.Popen(command, stderr=log))
+        _wait_for(port, self.directory / f"{name}.log")
+
+    def absent(self, name: str) -> None:
+        """A host on which nothing listens."""
+        self._name(name)
+
+    def stop(self) -> None:
+        for daemon in self._daemons:
+            daemon.terminate()
+            daemon.wait()
+
+    def _name(self, name: str) -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        # ssh takes the first value that it finds, so the particular goes before "Host *".
+        text = f"Host {name}\n  Port {port}\n" + self.config.read_text()
+        self.config.write_text(text)
+        return port
+
+
+def _wait_for(port: int, log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"sshd did not start: {log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """Good and second are sound; old has another CANN; absent does not answer."""
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where a root sshd separates its privileges
+    made = Hosts(tmp_path_factory.mktemp("hosts"))
+    try:
+        for name in ("good", "second", "old", "shadowed"):
+            made.start(name)
+        made.absent("absent")
+        (made.root("old") / "compiler" / "version.info").write_text(
+            'Version=6.0\nrequired_opp_abi_version=">=5.0, <=6.0"\n'
+        )
+        yield made
+    finally:
+        made.stop()
+
+
+@needs_sshd
+def test_installs_on_all_and_one_bad_host_stops_no_other(
+    hosts: Hosts, run_file: Path, parsed: Package
+):
+    arrived = []
+    results = deploy(
+        ["good", "absent", "old", "second", "good"],
+        run_file,
+        ssh=hosts.ssh,
+        set_env=hosts.set_env,
+        on_result=arrived.append,
+    )
+    assert [result.host for result in results] == ["good", "absent", "old", "second"]
+    assert sorted(result.host for result in arrived) == ["absent", "good", "old", "second"]
+    by_host = {result.host: result for result in results}
+    for name in ("good", "second"):
+        root = hosts.root(name)
+        assert by_host[name].ok, by_host[name].message
+        assert by_host[name].state["version"] == parsed.version
+        assert by_host[name].state["location"] == str(root / "opp" / "vendors" / "bn3d")
+        assert status(environment=environment(root))["active"]
+    assert not by_host["absent"].ok and "refused" in by_host["absent"].message
+    assert not by_host["old"].ok and "loads packages of >=5.0, <=6.0" in by_host["old"].message
+    assert names(hosts.root("old") / "opp") == ["built-in"]
+    for name in ("good", "second", "old"):
+        assert names(hosts.root(name) / "tmp") == []
+
+
+@needs_sshd
+def test_installs_to_a_path_with_a_space(hosts: Hosts, run_file: Path):
+    path = hosts.root("second") / "with space; echo"
+    (result,) = deploy(["second"], run_file, path=str(path), ssh=hosts.ssh, set_env=hosts.set_env)
+    assert result.ok, result.message
+    assert (path / "vendors" / "bn3d" / "version.info").is_file()
+
+
+@needs_sshd
+def test_a_shadowed_installation_is_a_failure(hosts: Hosts, run_file: Path):
+    vendors = hosts.root("shadowed") / "opp" / "vendors"
+    config = vendors / "first" / "op_impl" / "ai_core" / "tbe" / "config" / "ascend910"
+    config.mkdir(parents=True)
+    (config / "aic-ascend910-ops-info.json").write_text('{"Bn3dApply": {}}')
+    (vendors / "config.ini").write_text("load_priority=first,bn3d\n")
+    (result,) = deploy(["shadowed"], run_file, ssh=hosts.ssh, set_env=hosts.set_env)
+    assert not result.ok
+    assert result.message == f"shadowed by {vendors / 'first'}"
+
+
+@needs_sshd
+@pytest.mark.parametrize(("names", "code"), [(["good"], 0), (["good", "absent"], 1)])
+def test_the_script_prints_a_table(hosts: Hosts, run_file: Path, names: list[str], code: int):
+    command = [str(REPOSITORY / "scripts" / "deploy.sh"), *names, "--package", str(run_file)]
+    options = ["--ssh", " ".join(hosts.ssh), "--set-env", hosts.set_env]
+    done = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", "PYTHON": shutil.which("python") or ""},
+    )
+    assert done.returncode == code, done.stderr
+    assert " good " in done.stdout and " ok " in done.stdout
+    assert ("failed" in done.stdout) == (code == 1)
+
+
+def test_a_host_that_does_not_answer_in_time_fails(run_file: Path, tmp_path: Path):
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 30\n")
+    slow.chmod(0o755)
+    (result,) = deploy(["host"], run_file, ssh=[str(slow)], timeout=0.2)
+    assert not result.ok and result.message == "no answer after 0.2 s"
+
+
+def test_without_ssh_every_host_fails(run_file: Path):
+    (result,) = deploy(["host"], run_file, ssh=["no-such-ssh"])
+    assert not result.ok and "No such file" in result.message
+
+
+def test_a_nonsensical_answer_is_a_failure(run_file: Path):
+    (result,) = deploy(["host"], run_file, ssh=["true"])
+    assert not result.ok and "unexpected answer" in result.message
+
+
+def test_a_damaged_package_goes_nowhere(tmp_path: Path):
+    (tmp_path / "bad.run").write_bytes(b"nonsense")
+    with pytest.raises(InstallError, match="not a readable package"):
+        deploy(["host"], tmp_path / "bad.run", ssh=["false"])
+    done = CliRunner().invoke(app, ["deploy", "host", "--package", str(tmp_path / "bad.run")])
+    assert done.exit_code == 1

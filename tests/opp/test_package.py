@@ -1,0 +1,189 @@
+"""Building the package, and what is in it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bn3d.operators import OPERATORS
+from bn3d.opp import build, package
+from bn3d.opp.cann import CannError
+from bn3d.opp.package import PackageError
+from bn3d.opp.payload import InstallError, Package
+
+from .conftest import REPOSITORY, environment
+
+MACHINE = platform.machine()
+SOCS = ("ascend910", "ascend910b", "ascend910_93")
+
+
+def test_has_the_tree_that_cann_reads(parsed: Package):
+    tbe = "op_impl/ai_core/tbe"
+    modules = [operator.module for operator in OPERATORS]
+    assert set(parsed.files) == {
+        "version.info",
+        "SHA256SUMS",
+        f"op_proto/lib/linux/{MACHINE}/libcust_opsproto_bn3d.so",
+        *(f"{tbe}/bn3d_impl/{module}.py" for module in modules),
+        *(f"{tbe}/bn3d_impl/dynamic/{module}.py" for module in modules),
+        *(f"{tbe}/config/{soc}/aic-{soc}-ops-info.json" for soc in SOCS),
+    }
+
+
+def test_says_what_it_is(parsed: Package):
+    version = package.project_version(REPOSITORY)
+    assert parsed.info == {
+        "custom_opp_compiler_version": "7.7.0.1.238",
+        "bn3d_version": version,
+        "bn3d_arch": MACHINE,
+        "bn3d_socs": ",".join(SOCS),
+    }
+    assert parsed.version == version
+
+
+def test_the_file_is_named_by_version_and_architecture(run_file: Path, parsed: Package):
+    assert run_file.name == f"bn3d-opp-{parsed.version}-{MACHINE}.run"
+    assert os.access(run_file, os.X_OK)
+
+
+def test_the_same_sources_make_the_same_file(parsed: Package, run_file: Path, tmp_path: Path):
+    assert package.write(parsed.files, tmp_path).read_bytes() == run_file.read_bytes()
+
+
+def test_runs_by_itself(run_file: Path, tmp_path: Path):
+    """Without the bn3d of this environment."""
+    done = subprocess.run(
+        [sys.executable, "-I", str(run_file), "install", "--path", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "vendors" / "bn3d" / "version.info").is_file()
+
+
+def test_the_installer_keeps_to_the_python_of_cann_nodes():
+    for name in package._INSTALLER:
+        source = (REPOSITORY / "python" / "bn3d" / "opp" / name).read_text()
+        tree = ast.parse(source, name, feature_version=(3, 7))
+        imported = {
+            (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+            if not getattr(node, "level", 0)
+        }
+        assert imported <= sys.stdlib_module_names, name
+
+
+def test_a_missing_operator_is_no_package(sources: Path, library: Path, tmp_path: Path):
+    copy = shutil.copytree(sources, tmp_path / "sources", symlinks=True)
+    missing = copy / "op_impl/ai_core/tbe/bn3d_impl/dynamic/bn3d_apply.py"
+    missing.unlink()
+    with pytest.raises(PackageError, match=r"dynamic/bn3d_apply\.py is missing"):
+        package.vendor_tree(copy, library, MACHINE, None)
+
+
+def test_an_operator_must_be_python_that_cann_reads(sources: Path, library: Path, tmp_path: Path):
+    copy = shutil.copytree(sources, tmp_path / "sources", symlinks=True)
+    (copy / "op_impl/ai_core/tbe/bn3d_impl/bn3d_apply.py").write_text("if (n := 1): match = \n")
+    with pytest.raises(PackageError, match=r"bn3d_apply\.py is no Python 3\.7"):
+        package.vendor_tree(copy, library, MACHINE, None)
+
+
+def test_a_damaged_file_is_refused(run_file: Path, parsed: Package, tmp_path: Path):
+    content = bytearray(run_file.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged = tmp_path / "damaged.run"
+    damaged.write_bytes(content)
+    with pytest.raises(InstallError):
+        Package.open(damaged)
+    damaged.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InstallError, match="not a readable package"):
+        Package.open(damaged)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: files.pop("op_impl/ai_core/tbe/bn3d_impl/bn3d_apply.py"), "incomplete"),
+        (lambda files: files.update({"more.py": b""}), "incomplete"),
+        (lambda files: files.update({"version.info": b"bn3d_version=9"}), "version.info has ch"),
+        (lambda files: files.pop("SHA256SUMS"), "has no 'SHA256SUMS'"),
+    ],
+)
+def test_a_changed_tree_is_refused(parsed: Package, change, message: str):
+    files = dict(parsed.files)
+    change(files)
+    with pytest.raises(InstallError, match=message):
+        Package(files)
+
+
+def test_says_what_to_set_without_cann(tmp_path: Path):
+    with pytest.raises(CannError, match="set ASCEND_HOME_PATH"):
+        build.build(tmp_path, environment={})
+    with pytest.raises(CannError, match=r"no CANN headers in .*nowhere"):
+        build.build(tmp_path, environment={"ASCEND_HOME_PATH": "/nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("home", "message"),
+    [(None, "CANN was not found"), ("/nowhere", "No CANN headers in /nowhere")],
+)
+def test_cmake_says_what_to_set_without_cann(home: str | None, message: str, tmp_path: Path):
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("ASCEND_")}
+    if home:
+        variables["ASCEND_TOOLKIT_HOME"] = home
+    done = subprocess.run(
+        ["cmake", "--preset", "opp", "-B", str(tmp_path)],
+        cwd=REPOSITORY,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_says_which_machines_it_can_build_for(cann: Path, tmp_path: Path):
+    with pytest.raises(build.BuildError, match="cannot build for riscv64"):
+        build.build(tmp_path, "riscv64", environment(cann))
+
+
+def test_says_why_the_compiler_failed(
+    cann: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy = shutil.copytree(sources, tmp_path / "sources", symlinks=True)
+    (copy / "op_proto").unlink()
+    shutil.copytree(REPOSITORY / "op_proto", copy / "op_proto")
+    (copy / "op_proto" / "broken.cc").write_text("int broken = ;\n")
+    monkeypatch.setattr(build, "find_sources", lambda: copy)
+    with pytest.raises(build.BuildError, match=r"broken\.cc:1"):
+        build.build(tmp_path / "out", environment=environment(cann))
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.skipif(
+    MACHINE == "aarch64" or not shutil.which("aarch64-linux-gnu-g++"),
+    reason="no cross compiler: apt-get install g++-aarch64-linux-gnu",
+)
+def test_builds_for_aarch64_nodes(
+    cann: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(build, "find_sources", lambda: sources)
+    run_file = build.build(tmp_path, "aarch64", environment(cann))
+    built = Package.open(run_file)
+    (library,) = [data for name, data in built.files.items() if name.endswith(".so")]
+    assert run_file.name.endswith("-aarch64.run")
+    assert built.info["bn3d_arch"] == "aarch64"
+    assert library[:4] == b"\x7fELF"
+    assert int.from_bytes(library[18:20], "little") == 183  # EM_AARCH64

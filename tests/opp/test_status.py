@@ -1,0 +1,152 @@
+"""What `status` says about an installation, and the command line around it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bn3d.opp.installer import install
+from bn3d.opp.payload import InstallError, Package
+from bn3d.opp.status import report, status
+
+from .conftest import environment
+
+REDUCE = "op_impl/ai_core/tbe/bn3d_impl/bn3d_reduce.py"
+
+
+@pytest.fixture
+def place(node: Path, parsed: Package) -> Path:
+    return install(parsed, environment=environment(node))
+
+
+def run(run_file: Path, node: Path, *arguments: str, **variables: str):
+    return subprocess.run(
+        [sys.executable, str(run_file), *arguments],
+        env=environment(node, **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def provide(directory: Path, *op_types: str) -> Path:
+    """Make a vendor directory that provides operators."""
+    config = directory / "op_impl" / "ai_core" / "tbe" / "config" / "ascend910b"
+    config.mkdir(parents=True)
+    (config / "aic-ascend910b-ops-info.json").write_text(
+        json.dumps({op_type: {} for op_type in op_types})
+    )
+    return directory
+
+
+def test_a_sound_installation_is_active(node: Path, place: Path, parsed: Package):
+    state = status(environment=environment(node))
+    assert state == {
+        "location": str(place),
+        "installed": True,
+        "active": True,
+        "version": parsed.version,
+        "arch": parsed.info["bn3d_arch"],
+        "built_with": "7.7.0.1.238",
+        "socs": ["ascend910", "ascend910b", "ascend910_93"],
+        "cann": "7.7.0.1.238",
+        "accepted": True,
+        "damaged": [],
+        "searched": True,
+        "shadowed_by": None,
+    }
+    words = report(state)
+    assert str(place) in words and words.endswith("active")
+
+
+def test_nothing_installed(node: Path, tmp_path: Path):
+    for path in (None, tmp_path / "nowhere"):
+        state = status(path, environment(node))
+        assert not state["installed"] and not state["active"]
+        assert "is not installed" in report(state)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("changed")])
+def test_damaged_files_are_named(node: Path, place: Path, damage):
+    damage(place / REDUCE)
+    state = status(environment=environment(node))
+    assert state["damaged"] == [REDUCE]
+    assert not state["active"]
+    assert REDUCE in report(state)
+
+
+def test_an_earlier_vendor_with_our_operators_shadows(node: Path, place: Path, tmp_path: Path):
+    harmless = provide(tmp_path / "vendors" / "harmless", "Add")
+    shadow = provide(tmp_path / "vendors" / "shadow", "Add", "Bn3dApply")
+    custom = environment(node, ASCEND_CUSTOM_OPP_PATH=f"{harmless}:{shadow}")
+    state = status(node / "opp", custom)
+    assert state["shadowed_by"] == str(shadow)
+    assert not state["active"]
+    assert f"shadowed  by the same operators in {shadow}" in report(state)
+
+
+def test_a_vendor_before_us_in_the_opp_shadows(node: Path, place: Path):
+    shadow = provide(place.parent / "first", "Bn3dReduce")
+    (place.parent / "config.ini").write_text("load_priority=first,bn3d\n")
+    assert status(environment=environment(node))["shadowed_by"] == str(shadow)
+    (place.parent / "config.ini").write_text("load_priority=bn3d,first\n")
+    assert status(environment=environment(node))["active"]
+
+
+def test_broken_op_info_of_another_vendor_shadows_nothing(node: Path, place: Path):
+    first = provide(place.parent / "first", "Bn3dReduce")
+    next(first.rglob("*.json")).write_text("{")
+    (place.parent / "config.ini").write_text("load_priority=first,bn3d\n")
+    assert status(environment=environment(node))["active"]
+
+
+def test_a_vendor_not_in_config_ini_is_not_searched(node: Path, place: Path):
+    (place.parent / "config.ini").write_text("load_priority=other\n")
+    state = status(environment=environment(node))
+    assert not state["searched"] and not state["active"]
+    assert "set_env.bash" in report(state)
+
+
+def test_a_cann_that_was_upgraded_beyond_us(node: Path, place: Path):
+    (node / "compiler" / "version.info").write_text(
+        'Version=9.0\nrequired_opp_abi_version=">=8.0, <=9.0"\n'
+    )
+    state = status(environment=environment(node))
+    assert not state["accepted"] and not state["active"]
+    assert "this CANN does not load" in report(state)
+
+
+def test_an_unreadable_config_is_named(node: Path, place: Path):
+    (place.parent / "config.ini").unlink()
+    (place.parent / "config.ini").mkdir()
+    with pytest.raises(InstallError, match=r"config\.ini cannot be read"):
+        status(environment=environment(node))
+
+
+def test_the_command_line(run_file: Path, node: Path):
+    assert run(run_file, node, "status").returncode == 1
+    done = run(run_file, node, "install")
+    assert done.returncode == 0 and done.stdout.rstrip().endswith("active")
+    done = run(run_file, node, "status", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["active"]
+    done = run(run_file, node, "uninstall")
+    assert done.returncode == 0 and "removed" in done.stdout
+    done = run(run_file, node, "uninstall")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: bn3d is not installed")
+
+
+def test_the_command_line_without_an_environment(run_file: Path):
+    done = subprocess.run(
+        [sys.executable, str(run_file), "install"],
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no place to install to")
