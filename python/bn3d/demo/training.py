@@ -1,8 +1,8 @@
 """Two networks from the same weights on the same batches: stock norm layers, and bn3d's.
 
 They take turns step by step, so that whatever else the machine does slows both alike. Now and
-then a third network without norm layers takes its turn as well: what a step costs more than
-its step is what the norm layers cost.
+then a third network, without norm layers, takes a turn as well: what a step costs more than
+that one is what its norm layers cost.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ PATCH = (32, 20, 20)
 WINDOW = (32, 24, 24)  # of the validation; inference also has room for 24 x 24 planes
 OVERLAP = 8  # voxels that neighbouring windows share
 LEARNING_RATE = 5e-3
-BASELINE_EVERY = 4  # steps between two turns of the network without norm layers
-WARM_UP = 2  # first steps left out of the times
+BASELINE_EVERY = 2  # every such step the network without norm layers takes a turn
+WARM_UP = 4  # first steps left out of the times: compilation, MindSpore's choice of threads
 
 
 @dataclass
 class Run:
-    """What was measured of one network; seconds a step, loss a step."""
+    """A network and what was measured of it: seconds and loss of every step.
+
+    A step it sat out is NaN, so that the same index is the same step in every run.
+    """
 
     network: nn.Cell
     step: nn.Cell
@@ -52,7 +55,16 @@ class Run:
         self.losses.append(loss)
 
     def median_seconds(self) -> float:
-        return float(np.median(self.seconds[WARM_UP:] or self.seconds))
+        return float(np.nanmedian(settled(self.seconds)))
+
+    def sit_out(self) -> None:
+        self.seconds.append(np.nan)
+        self.losses.append(np.nan)
+
+
+def settled(values: list[float]) -> list[float]:
+    """Without the first steps, if there are more."""
+    return values[WARM_UP:] or values
 
 
 @dataclass
@@ -68,7 +80,8 @@ class Result:
         return len(self.swapped.losses)
 
     def norm_seconds(self, run: Run) -> float:
-        return run.median_seconds() - self.baseline.median_seconds()
+        """Median over the steps of: this run's time less that of the run without norm layers."""
+        return float(np.nanmedian(settled(np.subtract(run.seconds, self.baseline.seconds).tolist())))
 
     def loss_differences(self) -> np.ndarray:
         return np.abs(np.subtract(self.stock.losses, self.swapped.losses))
@@ -85,7 +98,7 @@ class Result:
 def race(brain: Brain, steps: int, seed: int) -> Result:
     """Train both networks for `steps` steps, then segment the held-out slab.
 
-    Graph mode, because a step of this network takes 2.6 times as long in PyNative mode.
+    Graph mode: in PyNative mode a step takes more than twice as long.
     """
     ms.set_context(mode=ms.GRAPH_MODE)
     stock = _run(seed, nn.BatchNorm3d)
@@ -101,8 +114,12 @@ def race(brain: Brain, steps: int, seed: int) -> Result:
             if stop:
                 break
             pair = (stock, swapped) if number % 2 else (swapped, stock)
-            for run in (*pair, *((baseline,) if number % BASELINE_EVERY == 0 else ())):
+            for run in pair:
                 run.train(ms.Tensor(x), ms.Tensor(y))
+            if number % BASELINE_EVERY == 0:
+                baseline.train(ms.Tensor(x), ms.Tensor(y))
+            else:
+                baseline.sit_out()
             progress.update(
                 shown,
                 advance=1,
