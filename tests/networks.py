@@ -106,6 +106,8 @@ class PlainContainers(nn.Cell):
         super().__init__()
         self.first = [conv(1, 3), nn.BatchNorm3d(3)]
         self.branches = {"norm": nn.BatchNorm3d(3), "act": nn.ReLU()}
+        for number, cell in enumerate((*self.first, self.branches["norm"])):
+            cell.update_parameters_name(f"plain{number}.")
 
     def construct(self, x):
         for layer in self.first:

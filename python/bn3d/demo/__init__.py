@@ -1,9 +1,9 @@
 """One U-Net on a real brain, trained twice: with nn.BatchNorm3d and with bn3d swapped in.
 
-    volume.py    the ICBM152 brain, its labels, training patches and the held-out slab
-    unet.py      the network, written with mindspore.nn only
-    training.py  both runs side by side on the same batches; Dice on the held-out slab
-    report.py    the table in the terminal and report.html
+volume.py    the ICBM152 brain, its labels, training patches and the held-out slab
+unet.py      the network, written with mindspore.nn only
+training.py  both runs side by side on the same batches; Dice on the held-out slab
+report.py    the table in the terminal and report.html
 """
 
 from __future__ import annotations

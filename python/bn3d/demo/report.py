@@ -20,6 +20,7 @@ from bn3d.demo.volume import TISSUES, Brain
 
 LABELS = ("nn.BatchNorm3d", "bn3d.BatchNorm3d")
 COLOURS = ("#8a8f98", "#d1495b")
+RED, YELLOW, BLUE = (0.85, 0.33, 0.36), (0.96, 0.82, 0.42), (0.1, 0.7, 1.0)
 SMOOTHED = 10  # last steps whose mean loss the table shows
 
 
@@ -127,19 +128,24 @@ def curves(result: Result) -> Figure:
     runs = (result.stock, result.swapped)
     steps = np.arange(1, result.steps + 1)
 
-    for run, label, colour, style in zip(runs, LABELS, COLOURS, ("-", "--"), strict=True):
-        losses.plot(steps, run.losses, style, label=label, color=colour)
+    for run, label, colour, style in zip(runs, LABELS, COLOURS, ("-", (0, (4, 4))), strict=True):
+        losses.plot(steps, run.losses, linestyle=style, linewidth=1, label=label, color=colour)
     losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
     losses.legend()
 
-    drift.semilogy(steps, np.maximum(result.loss_differences(), 1e-9), color="#30638e")
+    difference = result.loss_differences()
+    equal = difference == 0
+    drift.plot(steps[~equal], difference[~equal], ".-", linewidth=0.6, color="#30638e")
+    if not equal.all():
+        drift.set_yscale("log")
     drift.set(title="Loss difference of the two runs", xlabel="step", ylabel="absolute difference")
 
     norms = [result.norm_seconds(run) * 1e3 for run in runs]
     rest = [run.median_seconds() * 1e3 - norm for run, norm in zip(runs, norms, strict=True)]
-    times.bar(LABELS, rest, color="#d9dce1", label="the rest")
-    bars = times.bar(LABELS, norms, bottom=rest, color=COLOURS, label="BatchNorm")
-    times.bar_label(bars, [f"{norm:.0f} ms" for norm in norms], label_type="center")
+    times.bar(LABELS, rest, color="#d9dce1")
+    bars = times.bar(LABELS, norms, bottom=rest, color=COLOURS)
+    times.bar_label(bars, [f"BatchNorm {norm:.0f} ms" for norm in norms], padding=2)
+    times.margins(y=0.15)
     times.set(title="Median training step", ylabel="ms")
     return figure
 
@@ -148,22 +154,27 @@ def overlay(result: Result, brain: Brain) -> Figure:
     """The middle coronal plane of the held-out slab; tissue colours over the T1 image."""
     t1, labels = brain.slab()
     middle = t1.shape[1] // 2
+    rows = np.flatnonzero(labels[:, middle].any(axis=0))
+    plane = np.s_[:, middle, max(rows[0] - 4, 0) : rows[-1] + 5]
+    truth, stock, swapped = (
+        each[plane].T for each in (labels, result.stock.prediction, result.swapped.prediction)
+    )
+    grey = ((t1[plane] - t1.min()) / (t1.max() - t1.min())).T
     panels = [
-        ("T1, held out", None),
-        ("truth", labels),
-        *zip(LABELS, (result.stock.prediction, result.swapped.prediction), strict=True),
+        ("T1, held out", {}),
+        ("truth", {RED: truth == 1, YELLOW: truth == 2}),
+        (LABELS[0], {RED: stock == 1, YELLOW: stock == 2}),
+        (LABELS[1], {RED: swapped == 1, YELLOW: swapped == 2}),
+        ("where the two differ", {BLUE: stock != swapped}),
     ]
-    figure = Figure(figsize=(12, 3.4), layout="constrained", facecolor="black")
-    for axes, (title, tissue) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        grey = np.clip((t1[:, middle].T - t1.min()) / (t1.max() - t1.min()), 0, 1)
+    figure = Figure(figsize=(15, 3.1), layout="constrained", facecolor="black")
+    for axes, (title, colours) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         image = np.repeat(grey[..., None], 3, axis=-1)
-        if tissue is not None:
-            for index, colour in ((1, (0.85, 0.33, 0.36)), (2, (0.96, 0.82, 0.42))):
-                where = tissue[:, middle].T == index
-                image[where] = 0.45 * image[where] + 0.55 * np.array(colour)
+        for colour, where in colours.items():
+            image[where] = 0.45 * image[where] + 0.55 * np.array(colour)
         axes.imshow(image, origin="lower")
         axes.set_title(title, color="white")
-        axes.axis("off")
+        axes.set(xticks=[], yticks=[])
     return figure
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -81,7 +81,9 @@ class Result:
 
     def norm_seconds(self, run: Run) -> float:
         """Median over the steps of: this run's time less that of the run without norm layers."""
-        return float(np.nanmedian(settled(np.subtract(run.seconds, self.baseline.seconds).tolist())))
+        return float(
+            np.nanmedian(settled(np.subtract(run.seconds, self.baseline.seconds).tolist()))
+        )
 
     def loss_differences(self) -> np.ndarray:
         return np.abs(np.subtract(self.stock.losses, self.swapped.losses))
@@ -101,15 +103,15 @@ def race(brain: Brain, steps: int, seed: int) -> Result:
     Graph mode: in PyNative mode a step takes more than twice as long.
     """
     ms.set_context(mode=ms.GRAPH_MODE)
-    stock = _run(seed, nn.BatchNorm3d)
-    swapped = _run(seed, nn.BatchNorm3d)
+    stock = _run(seed, steps, nn.BatchNorm3d)
+    swapped = _run(seed, steps, nn.BatchNorm3d)
     replaced = bn3d.swap(swapped.network)
-    baseline = _run(seed, lambda channels: nn.Identity())
+    baseline = _run(seed, steps, lambda channels: nn.Identity())
     result = Result(stock, swapped, baseline, len(replaced.replaced))
 
     batches = patches(brain, PATCH, BATCH, seed)
     with _stop_flag() as stop, _progress() as progress:
-        shown = progress.add_task("training", total=steps, loss="compiling", speed="")
+        shown = progress.add_task("training", total=steps, loss="compiling")
         for number, (x, y) in enumerate(itertools.islice(batches, steps)):
             if stop:
                 break
@@ -124,18 +126,18 @@ def race(brain: Brain, steps: int, seed: int) -> Result:
                 shown,
                 advance=1,
                 loss=f"loss {stock.losses[-1]:.3f} | {swapped.losses[-1]:.3f}",
-                speed=f"{stock.median_seconds():.3f} | {swapped.median_seconds():.3f} s/step",
             )
-        for name, run in (("nn", stock), ("bn3d", swapped)):
-            _validate(run, brain, f"held-out slab, {name}.BatchNorm3d", progress, stop)
+        for name, run in (("stock", stock), ("bn3d", swapped)):
+            _validate(run, brain, f"validating {name}", progress, stop)
         result.stopped = bool(stop)
     return result
 
 
-def _run(seed: int, norm) -> Run:
+def _run(seed: int, steps: int, norm: Callable[[int], nn.Cell]) -> Run:
     ms.set_seed(seed)
     network = UNet(len(TISSUES), norm=norm)
-    optimizer = nn.Adam(network.trainable_params(), LEARNING_RATE)
+    rates = [LEARNING_RATE * (1 - done / steps) for done in range(steps)]
+    optimizer = nn.Adam(network.trainable_params(), rates)
     step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
     return Run(network, step.set_train())
 
@@ -145,7 +147,7 @@ def _validate(run: Run, brain: Brain, name: str, progress: Progress, stop: list)
         return
     t1, labels = brain.slab()
     corners = list(itertools.product(*map(_window_starts, t1.shape, WINDOW)))
-    shown = progress.add_task(name, total=len(corners), loss="", speed="")
+    shown = progress.add_task(name, total=len(corners), loss="")
     run.network.set_train(False)
     logits = np.zeros((len(TISSUES), *t1.shape), np.float32)
     for first in range(0, len(corners), BATCH):
@@ -176,9 +178,9 @@ def _dice(prediction: np.ndarray, truth: np.ndarray, label: int) -> float:
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
+        TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
     )
 

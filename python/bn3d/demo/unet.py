@@ -18,9 +18,7 @@ def convolve(inputs: int, outputs: int, norm: Callable[[int], nn.Cell]) -> nn.Se
     depth = nn.Conv3d(
         outputs, outputs, (3, 1, 1), pad_mode="pad", padding=(1, 1, 0, 0, 0, 0), has_bias=False
     )
-    return nn.SequentialCell(
-        plane, norm(outputs), nn.ReLU(), depth, norm(outputs), nn.ReLU()
-    )
+    return nn.SequentialCell(plane, norm(outputs), nn.ReLU(), depth, norm(outputs), nn.ReLU())
 
 
 class UNet(nn.Cell):

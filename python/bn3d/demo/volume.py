@@ -12,7 +12,10 @@ import numpy as np
 from nilearn import datasets
 
 TISSUES = ("other", "grey matter", "white matter")
-HELD_OUT_MM = (-38, 2)  # coronal slab no patch is drawn from: thalamus, basal ganglia, temporal lobes
+HELD_OUT_MM = (
+    -38,
+    2,
+)  # coronal slab no patch is drawn from: thalamus, basal ganglia, temporal lobes
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def patches(
     """
     rng = np.random.default_rng(seed)
     sides = [slice(0, brain.held_out.start), slice(brain.held_out.stop, brain.t1.shape[1])]
-    centres = [np.argwhere(brain.brain[:, side]) + (0, side.start, 0) for side in sides]
+    centres = [np.add(np.argwhere(brain.brain[:, side]), (0, side.start, 0)) for side in sides]
     counts = np.array([len(voxels) for voxels in centres])
 
     def corner() -> tuple[int, ...]:
