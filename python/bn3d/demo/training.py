@@ -29,7 +29,7 @@ BATCH = 4
 PATCH = (32, 20, 20)
 WINDOW = (32, 24, 24)  # of the validation; inference also has room for 24 x 24 planes
 OVERLAP = 8  # voxels that neighbouring windows share
-LEARNING_RATE = 5e-3
+LEARNING_RATE = 0.1  # falls to 0 linearly
 BASELINE_EVERY = 2  # every such step the network without norm layers takes a turn
 WARM_UP = 4  # first steps left out of the times: compilation, MindSpore's choice of threads
 
@@ -90,8 +90,8 @@ class Result:
 
     def weight_difference(self) -> float:
         pairs = zip(
-            self.stock.network.get_parameters(),
-            self.swapped.network.get_parameters(),
+            self.stock.network.trainable_params(),
+            self.swapped.network.trainable_params(),
             strict=True,
         )
         return max(float(np.abs(a.asnumpy() - b.asnumpy()).max()) for a, b in pairs)
@@ -105,9 +105,9 @@ def race(brain: Brain, steps: int, seed: int) -> Result:
     ms.set_context(mode=ms.GRAPH_MODE)
     stock = _run(seed, steps, nn.BatchNorm3d)
     swapped = _run(seed, steps, nn.BatchNorm3d)
-    replaced = bn3d.swap(swapped.network)
+    report = bn3d.swap(swapped.network)
     baseline = _run(seed, steps, lambda channels: nn.Identity())
-    result = Result(stock, swapped, baseline, len(replaced.replaced))
+    result = Result(stock, swapped, baseline, len(report.changed))
 
     batches = patches(brain, PATCH, BATCH, seed)
     with _stop_flag() as stop, _progress() as progress:
@@ -137,7 +137,7 @@ def _run(seed: int, steps: int, norm: Callable[[int], nn.Cell]) -> Run:
     ms.set_seed(seed)
     network = UNet(len(TISSUES), norm=norm)
     rates = [LEARNING_RATE * (1 - done / steps) for done in range(steps)]
-    optimizer = nn.Adam(network.trainable_params(), rates)
+    optimizer = nn.Momentum(network.trainable_params(), rates, momentum=0.9)
     step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
     return Run(network, step.set_train())
 
