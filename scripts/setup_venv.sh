@@ -6,7 +6,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 setup_venv() {
   PYTHON=$ROOT/.venv/bin/python
-  "$PYTHON" -c '' 2>/dev/null || make_venv || return
+  "$PYTHON" -c 'import pip' 2>/dev/null || make_venv || return
 
   local extras wanted stamp
   extras=$(IFS=,; echo "$*")
@@ -43,5 +43,5 @@ make_venv() {
 # What is installed comes from these; a change to any of them installs again.
 fingerprint() {
   (cd "$ROOT" && find CMakeLists.txt pyproject.toml python op_proto op_impl \
-    -type f -not -name '*.pyc' -not -name '*.so' -exec cksum {} + 2>/dev/null | sort | cksum)
+    -type f -not -name '*.pyc' -not -name '*.so' -exec cksum {} + | sort | cksum)
 }
