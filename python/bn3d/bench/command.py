@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +43,7 @@ def bench(
     if shape:
         wanted = [_parse_shape(text) for text in shape]
         cases = [case for case in cases if case.shape in wanted] or [Case(s) for s in wanted]
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 130)
     result = measure(
         cases,
         modes=[m.value for m in mode or Mode] if layers else [],

@@ -7,11 +7,11 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 - the backend comes first
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
-from bn3d.bench.cases import MODES, STEPS  # noqa: E402
-from bn3d.bench.report import case_of  # noqa: E402
+from bn3d.bench.cases import MODES, STEPS
+from bn3d.bench.report import case_of
 
 __all__ = ["draw"]
 

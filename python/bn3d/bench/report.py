@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from bn3d.bench.cases import MODES, STEPS, Case
+from bn3d.bench.cases import MODES, STEP_KERNELS, STEPS, Case
 
 __all__ = ["describe_run", "kernel_table", "layer_table", "profile_table", "ratio_table", "ratios"]
 
@@ -59,9 +59,9 @@ def median(row: dict, name: str) -> float | None:
 
 
 def layer_table(rows: list[dict], mode: str, step: str) -> Table:
-    table = _table(f"{mode} {step}, milliseconds a call: median (20 % .. 80 %)")
+    table = _table(f"{mode} {step}, milliseconds a call: median (20 %..80 %)")
     for name in COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name in ("stock / bn3d", "torch / bn3d"):
         table.add_column(name, justify="right")
     for row in _select(rows, mode, step):
@@ -141,7 +141,7 @@ def profile_table(layers: list[dict], kernels: list[dict]) -> Table:
         layer, kernel = median(row, "bn3d"), alone.get(case_of(row))
         if layer is None or kernel is None:
             continue
-        inside = step_kernel_time(kernel, row["step"])
+        inside = sum(median(kernel, name) for name in STEP_KERNELS[row["step"]])
         table.add_row(
             str(case_of(row)),
             row["mode"],
@@ -167,9 +167,12 @@ def _cell(row: dict, name: str) -> str:
     timing = row["milliseconds"].get(name)
     if timing is None:
         return row["refused"][name].split(":")[0]
-    digits = 2 if timing["p50"] >= 1 else 3
-    p20, p50, p80 = (f"{timing[key]:.{digits}f}" for key in ("p20", "p50", "p80"))
-    return f"{p50} ({p20} .. {p80})"
+    p20, p50, p80 = (_three_digits(timing[key]) for key in ("p20", "p50", "p80"))
+    return f"{p50} ({p20}..{p80})"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3f}"[:5].rstrip(".")
 
 
 def _ratio(row: dict, other: str) -> float | None:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from multiprocessing import get_context
 
 from bn3d.bench.cases import Case
-from bn3d.bench.timing import Effort, take_turns
+from bn3d.bench.timing import Effort, other_load, take_turns
 
 __all__ = ["measuring_process", "run_kernels", "run_layers", "run_waiting"]
 
@@ -24,7 +24,7 @@ Run = Callable[..., dict]
 
 @contextmanager
 def measuring_process(mode: str, threads: int) -> Iterator[Run]:
-    """A fresh process in `mode` whose libraries all use `threads` threads; yields `run(f, *args)`."""
+    """A fresh process in `mode` whose libraries use `threads` threads; yields `run(f, *args)`."""
     with ProcessPoolExecutor(
         max_workers=1, mp_context=get_context("spawn"), initializer=_enter, initargs=(mode, threads)
     ) as process:
@@ -67,12 +67,14 @@ def run_layers(case: Case, step: str, threads: int, effort: Effort) -> dict:
             calls.pop(name, None)
             refused[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)
+    load = other_load()
     timings = take_turns(calls, effort)
     return {
         **asdict(case),
         "bytes": case.nbytes,
         "step": step,
         "copied_by": copy_name,
+        "other_load_cores": round(load(), 2),
         "milliseconds": {name: timing.as_json() for name, timing in timings.items()},
         "refused": refused,
     }
@@ -83,12 +85,14 @@ def run_kernels(case: Case, threads: int, effort: Effort) -> dict:
     from bn3d.bench.copying import fastest_copy  # noqa: PLC0415
     from bn3d.bench.kernels import kernel_calls  # noqa: PLC0415
 
-    calls = kernel_calls(case)
+    calls = kernel_calls(case, threads)
     copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)
+    load = other_load()
     timings = take_turns(calls, effort)
     return {
         **asdict(case),
         "bytes": case.nbytes,
         "copied_by": copy_name,
+        "other_load_cores": round(load(), 2),
         "milliseconds": {name: timing.as_json() for name, timing in timings.items()},
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Effort", "Timing", "take_turns"]
+__all__ = ["Effort", "Timing", "other_load", "take_turns"]
 
 Call = Callable[[], object]
 
@@ -78,6 +80,31 @@ def wait_until_quiet(idle_share: float = 0.05, at_most: float = 1.0) -> None:
         time.sleep(nap)
         if time.process_time() - before < idle_share * nap:
             return
+
+
+def other_load() -> Callable[[], float]:
+    """A function that tells how many cores other processes kept busy since now, on average.
+
+    Near 0 on a machine that only measures; NaN where there is no /proc/stat.
+    """
+    start = time.perf_counter(), _busy_seconds(), time.process_time()
+
+    def load() -> float:
+        end = time.perf_counter(), _busy_seconds(), time.process_time()
+        wall, busy, own = (e - s for s, e in zip(start, end, strict=True))
+        return max((busy - own) / wall, 0.0)
+
+    return load
+
+
+def _busy_seconds() -> float:
+    """Seconds that all cores together have worked since the system started."""
+    try:
+        ticks = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    except OSError:
+        return float("nan")
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _seconds(call: Call) -> float:
