@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-import bn3d.bench.command as command
+from bn3d.bench import command
 from bn3d.bench.cases import Case, all_cases
 from bn3d.bench.report import ratios
 from bn3d.bench.timing import Effort, take_turns
@@ -66,7 +67,7 @@ def test_cases_cover_the_half_precisions():
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    app = command.typer.Typer()
+    app = typer.Typer()
     app.command()(command.bench)
     arguments = ["--quick", "--profile", "--shape", "2,3,2,4,4", "--mode", "GRAPH_MODE"]
     done = CliRunner().invoke(app, [*arguments, "--output", str(folder)])
@@ -108,7 +109,7 @@ def test_every_kernel_is_measured(result):
 
 
 def test_a_shape_that_is_none_is_refused():
-    app = command.typer.Typer()
+    app = typer.Typer()
     app.command()(command.bench)
     done = CliRunner().invoke(app, ["--shape", "1,2,3"])
     assert done.exit_code == 2
