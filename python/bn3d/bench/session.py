@@ -8,6 +8,7 @@ each ratio compares two times of the same process.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -35,7 +36,10 @@ def _enter(mode: str, threads: int) -> None:
     # As many cores as threads: what a library does beyond its setting cannot help it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("GLOG_v", "3")  # errors only
+    # A refused case is a result here, neither a page of MindSpore's log nor a dump in the
+    # user's folder.
+    os.environ.setdefault("GLOG_v", "4")
+    os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
 
     import mindspore as ms  # noqa: PLC0415 - after the environment it reads
 
