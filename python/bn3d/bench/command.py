@@ -88,7 +88,7 @@ def measure(
                         result["layers"].append({"mode": mode, **row})
                         show("", 1)
         if kernels:
-            with measuring_process("GRAPH_MODE", threads) as run:
+            with measuring_process(None, threads) as run:
                 for case in cases:
                     show(f"kernels {case}")
                     result["kernels"].append(run(run_kernels, case, threads, effort))

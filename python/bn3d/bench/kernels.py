@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-import bn3d
+from bn3d import library
 from bn3d.bench.cases import Case
 from bn3d.operators import OPERATORS
 
@@ -24,16 +23,16 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     **{op.type: tuple(tensor.name for tensor in op.inputs + op.outputs) for op in OPERATORS},
     "Bn3dForwardTraining": ("x", *_PARAMETERS, "y", "saved"),
     "Bn3dForwardInference": ("x", *_PARAMETERS, "y"),
-    "Bn3dGradientTraining": ("dy", "x", "gamma", "saved", "dx", "dgamma", "dbeta"),
+    "Bn3dGradientTraining": ("dy", "x", "gamma", "saved", "settings", "dx", "dgamma", "dbeta"),
 }
 
 
 def kernel_calls(case: Case, threads: int) -> dict[str, Callable[[], object]]:
-    library = ctypes.CDLL(str(Path(bn3d.__file__).with_name("libbn3d_cpu.so")))
-    library.bn3d_set_threads(threads)
+    loaded = library.load()
+    loaded.set_threads(threads)
     buffers = _buffers(case)
     return {
-        name: _prepare(library[name], [buffers[tensor] for tensor in tensors], case)
+        name: _prepare(loaded.handle[name], [buffers[tensor] for tensor in tensors], case)
         for name, tensors in SIGNATURES.items()
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -75,11 +76,11 @@ def kernel_table(rows: list[dict]) -> Table:
     """Kernels in copies: 1.00 is one read and one write of the tensor."""
     table = _table("Kernels alone, in copies of the tensor")
     names = [name for name in rows[0]["milliseconds"] if name != "copy"]
-    for name in (*names, "one copy"):
-        table.add_column(name, justify="right")
+    for name in (*names, "copy, ms"):
+        table.add_column(_in_lines(name.removeprefix("Bn3d")), justify="right")
     for row in rows:
         copies = [f"{median(row, name) / median(row, 'copy'):.2f}" for name in names]
-        table.add_row(str(case_of(row)), *copies, _cell(row, "copy"))
+        table.add_row(str(case_of(row)), *copies, _three_digits(median(row, "copy")))
     return table
 
 
@@ -157,6 +158,11 @@ def _table(title: str) -> Table:
     table = Table(title=title)
     table.add_column("case", no_wrap=True)
     return table
+
+
+def _in_lines(name: str) -> str:
+    """GradReduce -> Grad, Reduce: columns as narrow as their numbers."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", name)
 
 
 def _select(rows: Iterable[dict], mode: str, step: str) -> list[dict]:

@@ -24,15 +24,18 @@ Run = Callable[..., dict]
 
 
 @contextmanager
-def measuring_process(mode: str, threads: int) -> Iterator[Run]:
-    """A fresh process in `mode` whose libraries use `threads` threads; yields `run(f, *args)`."""
+def measuring_process(mode: str | None, threads: int) -> Iterator[Run]:
+    """A fresh process in `mode` whose libraries use `threads` threads; yields `run(f, *args)`.
+
+    `mode` None: without MindSpore.
+    """
     with ProcessPoolExecutor(
         max_workers=1, mp_context=get_context("spawn"), initializer=_enter, initargs=(mode, threads)
     ) as process:
         yield lambda function, *args: process.submit(function, *args).result()
 
 
-def _enter(mode: str, threads: int) -> None:
+def _enter(mode: str | None, threads: int) -> None:
     # As many cores as threads: what a library does beyond its setting cannot help it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -41,9 +44,10 @@ def _enter(mode: str, threads: int) -> None:
     os.environ.setdefault("GLOG_v", "4")
     os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
 
-    import mindspore as ms  # noqa: PLC0415 - after the environment it reads
+    if mode is not None:
+        import mindspore as ms  # noqa: PLC0415 - after the environment it reads
 
-    ms.set_context(mode=getattr(ms, mode), runtime_num_threads=threads)
+        ms.set_context(mode=getattr(ms, mode), runtime_num_threads=threads)
     try:
         import torch  # noqa: PLC0415 - optional
     except ImportError:
