@@ -6,17 +6,10 @@ import math
 from dataclasses import dataclass
 from itertools import product
 
-__all__ = ["MODES", "STEPS", "STEP_KERNELS", "Case", "all_cases", "quick_cases"]
+__all__ = ["MODES", "STEPS", "Case", "all_cases", "quick_cases"]
 
 MODES = ("GRAPH_MODE", "PYNATIVE_MODE")
 STEPS = ("training", "inference", "forward_backward")
-
-# The kernels that one step of the layer runs.
-STEP_KERNELS = {
-    "training": ("Bn3dForwardTraining",),
-    "inference": ("Bn3dForwardInference",),
-    "forward_backward": ("Bn3dForwardTraining", "Bn3dGradientTraining"),
-}
 
 VIDEO = ((2, 64, 16, 56, 56), (2, 128, 8, 28, 28), (2, 256, 4, 14, 14))
 MEDICAL = ((1, 32, 64, 64, 64), (2, 32, 96, 96, 96))

@@ -43,12 +43,13 @@ def bench(
     if shape:
         wanted = [_parse_shape(text) for text in shape]
         cases = [case for case in cases if case.shape in wanted] or [Case(s) for s in wanted]
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     result = measure(
         cases,
         modes=[m.value for m in mode or Mode] if layers else [],
         steps=[s.value for s in step or Step],
-        kernels=kernels or profile,
+        kernels=kernels,
+        profile=profile,
         threads=threads or len(os.sched_getaffinity(0)),
         effort=QUICK if quick else Effort(blocks),
         console=console,
@@ -65,6 +66,7 @@ def measure(
     modes: list[str],
     steps: list[str],
     kernels: bool,
+    profile: bool,
     threads: int,
     effort: Effort,
     console: Console,
@@ -84,7 +86,7 @@ def measure(
                 for case in cases:
                     for step in steps:
                         show(f"{mode} {step} {case}")
-                        row = run(run_layers, case, step, threads, effort)
+                        row = run(run_layers, case, step, threads, effort, profile)
                         result["layers"].append({"mode": mode, **row})
                         show("", 1)
         if kernels:
@@ -109,7 +111,7 @@ def _print(result: dict, console: Console, profile: bool) -> None:
     if layers:
         console.print(report.ratio_table(result["ratios"]))
     if profile:
-        console.print(report.profile_table(layers, kernels))
+        console.print(report.profile_table(layers))
 
 
 def _draw(result: dict, path: Path, console: Console) -> None:

@@ -14,7 +14,7 @@ from bn3d import library
 from bn3d.bench.cases import Case
 from bn3d.operators import OPERATORS
 
-__all__ = ["kernel_calls"]
+__all__ = ["kernel_calls", "step_kernels"]
 
 _PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance", "settings")
 
@@ -27,6 +27,14 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 }
 
 
+# The kernels that one step of the layer runs.
+STEP_KERNELS = {
+    "training": ("Bn3dForwardTraining",),
+    "inference": ("Bn3dForwardInference",),
+    "forward_backward": ("Bn3dForwardTraining", "Bn3dGradientTraining"),
+}
+
+
 def kernel_calls(case: Case, threads: int) -> dict[str, Callable[[], object]]:
     loaded = library.load()
     loaded.set_threads(threads)
@@ -35,6 +43,17 @@ def kernel_calls(case: Case, threads: int) -> dict[str, Callable[[], object]]:
         name: _prepare(loaded.handle[name], [buffers[tensor] for tensor in tensors], case)
         for name, tensors in SIGNATURES.items()
     }
+
+
+def step_kernels(case: Case, step: str, threads: int) -> Callable[[], object]:
+    """The kernels of one step of the layer, one after the other."""
+    calls = kernel_calls(case, threads)
+
+    def call() -> None:
+        for name in STEP_KERNELS[step]:
+            calls[name]()
+
+    return call
 
 
 def _buffers(case: Case) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from bn3d.bench.cases import MODES, STEP_KERNELS, STEPS, Case
+from bn3d.bench.cases import MODES, STEPS, Case
 
 __all__ = ["describe_run", "kernel_table", "layer_table", "profile_table", "ratio_table", "ratios"]
 
@@ -63,8 +63,8 @@ def layer_table(rows: list[dict], mode: str, step: str) -> Table:
     table = _table(f"{mode} {step}, milliseconds a call: median (20 %..80 %)")
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("stock / bn3d", "torch / bn3d"):
-        table.add_column(name, justify="right")
+    for name in ("stock\n/ bn3d", "torch\n/ bn3d"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in _select(rows, mode, step):
         times = [_cell(row, name) for name in COLUMNS]
         against = [_times(_ratio(row, name)) for name in ("stock", "torch")]
@@ -132,17 +132,15 @@ def ratio_table(found: list[dict]) -> Table:
     return table
 
 
-def profile_table(layers: list[dict], kernels: list[dict]) -> Table:
+def profile_table(layers: list[dict]) -> Table:
     """Where a bn3d step's time goes: its kernels, and what the framework adds around them."""
     table = _table("Where a step of bn3d goes, microseconds")
     for name in ("mode", "step", "layer", "kernels", "framework", "fresh pages", "copy"):
         table.add_column(name, justify="left" if name in ("mode", "step") else "right")
-    alone = {case_of(row): row for row in kernels}
     for row in layers:
-        layer, kernel = median(row, "bn3d"), alone.get(case_of(row))
-        if layer is None or kernel is None:
+        layer, inside = median(row, "bn3d"), median(row, "kernels")
+        if layer is None:
             continue
-        inside = sum(median(kernel, name) for name in STEP_KERNELS[row["step"]])
         table.add_row(
             str(case_of(row)),
             row["mode"],

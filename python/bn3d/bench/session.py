@@ -61,9 +61,10 @@ def run_waiting() -> dict:
     return unfinished_work()
 
 
-def run_layers(case: Case, step: str, threads: int, effort: Effort) -> dict:
-    """One row: every provider's time for a step, and the copy's."""
+def run_layers(case: Case, step: str, threads: int, effort: Effort, profile: bool) -> dict:
+    """One row: every provider's time for a step, the copy's, and with `profile` the kernels'."""
     from bn3d.bench.copying import fastest_copy  # noqa: PLC0415
+    from bn3d.bench.kernels import step_kernels  # noqa: PLC0415
     from bn3d.bench.layers import PROVIDERS  # noqa: PLC0415
 
     calls, refused = {}, {}
@@ -74,6 +75,8 @@ def run_layers(case: Case, step: str, threads: int, effort: Effort) -> dict:
         except Exception as error:
             calls.pop(name, None)
             refused[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    if profile:
+        calls["kernels"] = step_kernels(case, step, threads)
     copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)
     load = other_load()
     timings = take_turns(calls, effort)
