@@ -51,4 +51,4 @@ def all_cases() -> list[Case]:
 
 
 def quick_cases() -> list[Case]:
-    return [Case(VIDEO[1]), Case(SMALL[1])]
+    return [Case(VIDEO[1])]
