@@ -75,10 +75,10 @@ def measure(network: Network, effort: Effort) -> dict:
 def training_step(network: Network, change: Callable) -> Callable[[], object]:
     """Forward, mean square of the output as the loss, backward, momentum update."""
     import mindspore as ms  # noqa: PLC0415
-    import networks  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
     from mindspore import nn  # noqa: PLC0415
 
+    import networks  # noqa: PLC0415
     from bn3d.bench.mindspore_steps import wait_for  # noqa: PLC0415
 
     ms.set_seed(0)

@@ -20,8 +20,18 @@ from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
     gradient_of_gradient_training,
 )
+from bn3d.operators import OPERATORS, Operator
 
-__all__ = ["LIBRARY", "forward_inference", "forward_training", "settings"]
+__all__ = [
+    "LIBRARY",
+    "apply",
+    "forward_inference",
+    "forward_training",
+    "grad_apply",
+    "grad_reduce",
+    "reduce",
+    "settings",
+]
 
 LIBRARY = library.load()
 
@@ -162,3 +172,20 @@ forward_inference = _custom(
     lambda x, gamma, beta, moving_mean, moving_variance, settings: x,
     _bprop_inference,
 )
+
+
+def _operator(operator: Operator) -> ops.Custom:
+    """One of the four operators; its channel vectors are float32, as in `bn3d.operators`."""
+    names = [tensor.name for tensor in operator.inputs]
+    volume = next(i for i, tensor in enumerate(operator.inputs) if tensor.kind == "volume")
+    kinds = [tensor.kind for tensor in operator.outputs]
+
+    def infer_dtype(*dtypes):
+        outputs = tuple(dtypes[volume] if kind == "volume" else ms.float32 for kind in kinds)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    outputs = " ".join(tensor.name for tensor in operator.outputs)
+    return _custom(operator.type, " ".join(names), outputs, infer_dtype, None)
+
+
+reduce, apply, grad_reduce, grad_apply = (_operator(operator) for operator in OPERATORS)

@@ -27,7 +27,9 @@ QUICK = Effort(blocks=1, block_seconds=0.01, most_calls=5)
 
 
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="One shape, one block: a smoke run.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One shape, one block: a smoke run.")
+    ] = False,
     mode: Annotated[list[Mode] | None, typer.Option(help="Only this mode.")] = None,
     step: Annotated[list[Step] | None, typer.Option(help="Only this step.")] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Only this shape: 2,64,16,56,56.")] = None,
