@@ -165,9 +165,9 @@ def test_says_why_the_compiler_failed(
     copy = shutil.copytree(sources, tmp_path / "sources", symlinks=True)
     (copy / "op_proto").unlink()
     shutil.copytree(REPOSITORY / "op_proto", copy / "op_proto")
-    (copy / "op_proto" / "broken.cc").write_text("int broken = ;\n")
+    (copy / "op_proto" / "a_broken.cc").write_text("int broken = ;\n")
     monkeypatch.setattr(build, "find_sources", lambda: copy)
-    with pytest.raises(build.BuildError, match=r"broken\.cc:1"):
+    with pytest.raises(build.BuildError, match=r"a_broken\.cc:1"):
         build.build(tmp_path / "out", environment=environment(cann))
     assert not list((tmp_path / "out").glob("*"))
 
