@@ -1,0 +1,8 @@
+"""The same as `bn3d bench`: see python/bn3d/bench/ and README.md here."""
+
+import typer
+
+from bn3d.bench.command import bench
+
+if __name__ == "__main__":
+    typer.run(bench)

@@ -1,0 +1,14 @@
+"""Segment grey and white matter in a brain MRI: nn.BatchNorm3d against bn3d.swap(net).
+
+    pip install 'bn3d[demo]'
+    python examples/brain_segmentation.py --help
+
+The parts are in python/bn3d/demo/; `bn3d demo` runs the same.
+"""
+
+import typer
+
+from bn3d.demo import main
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,7 @@
+"""Bn3dGradReduce for the unify scheduler, registered by its type."""
+
+from tbe.common.register import register_operator
+
+from ..bn3d_grad_reduce import bn3d_grad_reduce as source
+
+bn3d_grad_reduce = register_operator("Bn3dGradReduce")(source)

@@ -1,0 +1,173 @@
+// Walking over one channel's values: contiguous runs, and blocks in the arithmetic type.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace bn3d {
+namespace BN3D_ISA {
+
+BN3D_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Calls run(offset of the first element, number of elements) for each contiguous run.
+template <typename Run>
+BN3D_INLINE void for_each_run(ChannelLayout layout, Range range, Run run) {
+  int64_t slab = range.begin / layout.slab, at = range.begin % layout.slab;
+  for (int64_t left = range.end - range.begin; left > 0; ++slab, at = 0) {
+    const int64_t count = smaller(left, layout.slab - at);
+    run(slab * layout.stride + at, count);
+    left -= count;
+  }
+}
+
+// The first `count` elements of a vector; the other lanes are 0.
+template <typename T>
+BN3D_INLINE Vector<Compute<T>> load_part(const T* p, int64_t count) {
+  T part[kLanes<Compute<T>>] = {};
+  memcpy(part, p, count * sizeof(T));
+  return load(part);
+}
+
+// Copies `count` elements, converted to the arithmetic type.
+template <typename T>
+BN3D_INLINE void convert(const T* from, int64_t count, Compute<T>* to) {
+  constexpr int kFull = kLanes<Compute<T>>;
+  int64_t i = 0;
+  for (; i + kFull <= count; i += kFull) {
+    const Vector<Compute<T>> v = load(from + i);
+    memcpy(to + i, &v, sizeof v);
+  }
+  if (i < count) {
+    const Vector<Compute<T>> v = load_part(from + i, count - i);
+    memcpy(to + i, &v, (count - i) * sizeof(Compute<T>));
+  }
+}
+
+// Calls block(values, count) for the channel's values block by block: contiguous and in the
+// arithmetic type, at most kBlock of them. Long runs that need no conversion are read in place;
+// everything else is gathered. Several volumes are walked together.
+template <typename T, int kVolumes, typename Block>
+BN3D_INLINE void for_each_block(const T* const (&volumes)[kVolumes], ChannelLayout layout,
+                                Range range, Block block) {
+  using F = Compute<T>;
+  const F* values[kVolumes];
+  if constexpr (sizeof(T) == sizeof(F)) {
+    constexpr int64_t kLongRun = kBlock / 4;
+    if (layout.slab >= kLongRun) {
+      for_each_run(layout, range, [&](int64_t offset, int64_t count) {
+        for (int64_t i = 0; i < count; i += kBlock) {
+          for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + offset + i;
+          block(values, smaller(kBlock, count - i));
+        }
+      });
+      return;
+    }
+  }
+  F buffers[kVolumes][kBlock];
+  for (int v = 0; v < kVolumes; ++v) values[v] = buffers[v];
+  for (int64_t begin = range.begin; begin < range.end; begin += kBlock) {
+    const Range gathered{begin, smaller(begin + kBlock, range.end)};
+    int64_t filled = 0;
+    for_each_run(layout, gathered, [&](int64_t offset, int64_t count) {
+      for (int v = 0; v < kVolumes; ++v) convert(volumes[v] + offset, count, buffers[v] + filled);
+      filled += count;
+    });
+    block(values, filled);
+  }
+}
+
+// A sum in kWidth interleaved parts, whatever the vector length, so that every instruction set
+// rounds alike.
+template <typename F>
+struct PartialSums {
+  static constexpr int kWidth = 128 / sizeof(F);
+  static constexpr int kVectors = kWidth / kLanes<F>;
+  Vector<F> parts[kVectors] = {};
+
+  BN3D_INLINE double total() const {
+    F half[kWidth / 2];
+    for (int k = 0; k < kVectors / 2; ++k) {
+      const Vector<F> v = parts[k] + parts[k + kVectors / 2];
+      memcpy(half + k * kLanes<F>, &v, sizeof v);
+    }
+    double sums[kWidth / 2];
+    for (int i = 0; i < kWidth / 2; ++i) sums[i] = half[i];
+    for (int n = kWidth / 4; n > 0; n /= 2) {
+      for (int i = 0; i < n; ++i) sums[i] += sums[i + n];
+    }
+    return sums[0];
+  }
+};
+
+// Calls group(pointers) for each kWidth values of volumes that are walked together. The last
+// group's missing values are `fill`.
+template <typename F, int kVolumes, typename Group>
+BN3D_INLINE void for_each_group(const F* const (&values)[kVolumes], int64_t count, F fill,
+                                Group group) {
+  constexpr int kWidth = PartialSums<F>::kWidth;
+  const int64_t full = count / kWidth * kWidth;
+  const F* at[kVolumes];
+  for (int64_t i = 0; i < full; i += kWidth) {
+    for (int v = 0; v < kVolumes; ++v) at[v] = values[v] + i;
+    group(at);
+  }
+  if (full == count) return;
+  F rest[kVolumes][kWidth];
+  for (int v = 0; v < kVolumes; ++v) {
+    for (int k = 0; k < kWidth; ++k) rest[v][k] = fill;
+    memcpy(rest[v], values[v] + full, (count - full) * sizeof(F));
+    at[v] = rest[v];
+  }
+  group(at);
+}
+
+// The k-th vector of a group.
+template <typename F>
+BN3D_INLINE Vector<F> load_nth(const F* group, int k) {
+  return load(group + k * kLanes<F>);
+}
+
+// Runs y[i] = compute(i) over a contiguous run, a vector at a time: compute(offset, lanes) gives
+// the vector that starts at `offset`, of which `lanes` are wanted.
+template <typename T, typename ComputeAt>
+BN3D_INLINE void map_run(T* y, int64_t count, bool streaming, ComputeAt compute) {
+  constexpr int kFull = kLanes<Compute<T>>;
+  int64_t i = 0;
+  const auto part = [&](int64_t lanes) {
+    const auto packed = pack(compute(i, lanes), y);
+    memcpy(y + i, &packed, lanes * sizeof(T));
+    i += lanes;
+  };
+  if (streaming) {
+    const uintptr_t misaligned = reinterpret_cast<uintptr_t>(y) % (kFull * sizeof(T));
+    if (misaligned) part(smaller(count, kFull - misaligned / sizeof(T)));
+#pragma GCC unroll 4
+    for (; i + kFull <= count; i += kFull) stream(y + i, pack(compute(i, kFull), y));
+  } else {
+#pragma GCC unroll 4
+    for (; i + kFull <= count; i += kFull) {
+      const auto packed = pack(compute(i, kFull), y);
+      memcpy(y + i, &packed, sizeof packed);
+    }
+  }
+  if (i < count) part(count - i);
+}
+
+// A full vector or the first lanes of one.
+template <typename T>
+BN3D_INLINE Vector<Compute<T>> load_lanes(const T* p, int64_t lanes) {
+  return lanes == kLanes<Compute<T>> ? load(p) : load_part(p, lanes);
+}
+
+// x - mean for a mean in double: the first subtraction is exact near the mean, the second
+// brings in the digits of it that F cannot hold.
+template <typename F>
+struct Centered {
+  F high, low;
+  BN3D_INLINE explicit Centered(double mean)
+      : high(static_cast<F>(mean)), low(static_cast<F>(mean - high)) {}
+  BN3D_INLINE Vector<F> operator()(Vector<F> x) const { return (x - high) - low; }
+};
+
+}  // namespace BN3D_ISA
+}  // namespace bn3d

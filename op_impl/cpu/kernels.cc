@@ -1,0 +1,20 @@
+// Compiled once per instruction set, BN3D_ISA naming it: see CMakeLists.txt.
+#include "kernels.h"
+
+#include "apply.h"
+#include "grad_apply.h"
+#include "grad_reduce.h"
+#include "reduce.h"
+
+namespace bn3d {
+namespace BN3D_ISA {
+
+template <typename T>
+constexpr Kernels kKernelsOf = {reduce<T>, apply<T>, grad_reduce<T>, grad_apply<T>};
+
+// In the order of DType.
+extern const Kernels kKernels[kDTypes] = {kKernelsOf<float>, kKernelsOf<Half>,
+                                          kKernelsOf<BFloat16>, kKernelsOf<double>};
+
+}  // namespace BN3D_ISA
+}  // namespace bn3d

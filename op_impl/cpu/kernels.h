@@ -1,0 +1,73 @@
+// The per-channel kernels of one element type, compiled once for every instruction set.
+//
+// All of them work on a range [begin, end) of one channel's values and have the meaning of
+// the operator of the same name (python/bn3d/reference.py). Scalars travel as double; the
+// arithmetic is float for float32, float16 and bfloat16 volumes and double for float64.
+#pragma once
+
+#include <cstdint>
+
+namespace bn3d {
+
+enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64 };
+constexpr int kDTypes = 4;
+
+// Where the values of one channel lie in an (N, C, D, H, W) volume: `slabs` (N) runs of `slab`
+// (D*H*W) contiguous elements whose starts are `stride` (C*D*H*W) elements apart.
+struct ChannelLayout {
+  int64_t slabs, slab, stride;
+  int64_t values() const { return slabs * slab; }
+};
+
+struct Range {
+  int64_t begin, end;
+};
+
+// Sums over values shifted by `shift`.
+struct ShiftedSums {
+  double sum = 0, square_sum = 0;
+  void operator+=(const ShiftedSums& other) {
+    sum += other.sum;
+    square_sum += other.square_sum;
+  }
+};
+
+struct GradSums {
+  double dy = 0, dy_centered = 0;
+  void operator+=(const GradSums& other) {
+    dy += other.dy;
+    dy_centered += other.dy_centered;
+  }
+};
+
+struct Affine {
+  double mean, multiplier, offset;
+};
+
+// dx = a * dy + b * ((x - mean) * rstd) + c. With rstd apart, b stays in float's range even
+// where the volume's scale is 1e30.
+struct GradAffine {
+  double mean, rstd, a, b, c;
+};
+
+// Blocks are reduced one by one into double, so a range that starts at a multiple of kBlock
+// gives the same sums whoever reduces it. A block of float fits in L1 twice.
+constexpr int64_t kBlock = 2048;
+
+// `stream` writes past the caches: right for outputs that are larger than they are.
+struct Kernels {
+  ShiftedSums (*reduce)(const void* x, ChannelLayout, Range, double shift);
+  void (*apply)(const void* x, void* y, ChannelLayout, Range, const Affine&, bool stream);
+  GradSums (*grad_reduce)(const void* dy, const void* x, ChannelLayout, Range, double mean);
+  void (*grad_apply)(const void* dy, const void* x, void* dx, ChannelLayout, Range,
+                     const GradAffine&, bool stream);
+};
+
+// Kernels for the best instruction set of this processor that this library was built with.
+// The environment variable BN3D_ISA (baseline, avx2, avx512) lowers the choice, for tests.
+const Kernels& kernels(DType dtype);
+
+// Name of the chosen instruction set: "baseline", "avx2" or "avx512".
+const char* instruction_set();
+
+}  // namespace bn3d

@@ -1,0 +1,61 @@
+// The four operators, each for itself.
+#include "batch_norm.h"
+
+namespace bn3d {
+
+namespace {
+void nothing(int64_t, Range) {}
+}  // namespace
+
+void reduce(const Volume& volume, const void* x, ChannelVector shift, ChannelVector sum,
+            ChannelVector square_sum) {
+  const Kernels& kernel = kernels(volume.dtype);
+  reduce_then_apply<ShiftedSums>(
+      volume,
+      [&](int64_t c, Range range) {
+        return kernel.reduce(volume.channel(x, c), volume.layout(), range, shift.get(c));
+      },
+      [&](int64_t c, const ShiftedSums& sums) {
+        sum.set(c, sums.sum);
+        square_sum.set(c, sums.square_sum);
+      },
+      nothing);
+}
+
+void apply(const Volume& volume, const void* x, ChannelVector mean, ChannelVector multiplier,
+           ChannelVector offset, void* y) {
+  const Kernels& kernel = kernels(volume.dtype);
+  apply_all(volume, [&](int64_t c, Range range) {
+    const Affine affine{mean.get(c), multiplier.get(c), offset.get(c)};
+    kernel.apply(volume.channel(x, c), volume.channel(y, c), volume.layout(), range, affine,
+                 volume.streams());
+  });
+}
+
+void grad_reduce(const Volume& volume, const void* dy, const void* x, ChannelVector mean,
+                 ChannelVector sum_dy, ChannelVector sum_dy_centered) {
+  const Kernels& kernel = kernels(volume.dtype);
+  reduce_then_apply<GradSums>(
+      volume,
+      [&](int64_t c, Range range) {
+        return kernel.grad_reduce(volume.channel(dy, c), volume.channel(x, c), volume.layout(),
+                                  range, mean.get(c));
+      },
+      [&](int64_t c, const GradSums& sums) {
+        sum_dy.set(c, sums.dy);
+        sum_dy_centered.set(c, sums.dy_centered);
+      },
+      nothing);
+}
+
+void grad_apply(const Volume& volume, const void* dy, const void* x, ChannelVector mean,
+                ChannelVector a, ChannelVector b, ChannelVector c, void* dx) {
+  const Kernels& kernel = kernels(volume.dtype);
+  apply_all(volume, [&](int64_t i, Range range) {
+    const GradAffine affine{mean.get(i), 1.0, a.get(i), b.get(i), c.get(i)};
+    kernel.grad_apply(volume.channel(dy, i), volume.channel(x, i), volume.channel(dx, i),
+                      volume.layout(), range, affine, volume.streams());
+  });
+}
+
+}  // namespace bn3d

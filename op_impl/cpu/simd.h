@@ -1,0 +1,129 @@
+// Vectors of the instruction set that the including file is compiled for.
+//
+// Only kernels.cc includes this file. It is compiled several times with different flags, so
+// everything lives in a namespace of its own and no template of the standard library is
+// used: the linker would keep one copy for all instruction sets.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "half.h"
+
+#if defined(__AVX512F__)
+#define BN3D_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define BN3D_VECTOR_BYTES 32
+#else
+#define BN3D_VECTOR_BYTES 16
+#endif
+
+namespace bn3d {
+namespace BN3D_ISA {
+
+template <typename F>
+struct VectorOf {
+  typedef F type __attribute__((vector_size(BN3D_VECTOR_BYTES)));
+};
+template <typename F>
+using Vector = typename VectorOf<F>::type;
+
+template <typename F>
+constexpr int kLanes = BN3D_VECTOR_BYTES / sizeof(F);
+
+// Arithmetic type of an element type.
+template <typename T>
+struct ComputeOf {
+  using type = float;
+};
+template <>
+struct ComputeOf<double> {
+  using type = double;
+};
+template <typename T>
+using Compute = typename ComputeOf<T>::type;
+
+// Where an element has 16 bits, a vector of them is half as long as the floats it holds.
+typedef uint16_t HalfBits __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
+typedef uint32_t FloatBits __attribute__((vector_size(BN3D_VECTOR_BYTES)));
+
+template <typename T, typename F = Compute<T>>
+BN3D_INLINE Vector<F> load(const T* p) {
+  Vector<F> v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <>
+BN3D_INLINE Vector<float> load(const Half* p) {
+#if defined(__AVX512F__)
+  return (Vector<float>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__)
+  return (Vector<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  Vector<float> v;
+  for (int i = 0; i < kLanes<float>; ++i) v[i] = to_float(p[i]);
+  return v;
+#endif
+}
+
+template <>
+BN3D_INLINE Vector<float> load(const BFloat16* p) {
+  HalfBits bits;
+  memcpy(&bits, p, sizeof bits);
+  return (Vector<float>)(__builtin_convertvector(bits, FloatBits) << 16);
+}
+
+// What is to be written for a vector, in the element type of `to`.
+BN3D_INLINE Vector<float> pack(Vector<float> v, const float* /*to*/) { return v; }
+
+BN3D_INLINE Vector<double> pack(Vector<double> v, const double* /*to*/) { return v; }
+
+BN3D_INLINE HalfBits pack(Vector<float> v, const Half* /*to*/) {
+#if defined(__AVX512F__)
+  return (HalfBits)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__F16C__)
+  return (HalfBits)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+#else
+  HalfBits bits;
+  for (int i = 0; i < kLanes<float>; ++i) bits[i] = to_half(v[i]).bits;
+  return bits;
+#endif
+}
+
+BN3D_INLINE HalfBits pack(Vector<float> v, const BFloat16* /*to*/) {
+  const FloatBits u = (FloatBits)v;
+  const FloatBits rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
+  const FloatBits quiet = (u >> 16) | 0x40u;
+  const FloatBits nan = (FloatBits)((u & 0x7fffffffu) > 0x7f800000u);
+  return __builtin_convertvector((nan & quiet) | (~nan & rounded), HalfBits);
+}
+
+// Writes past the caches, where the processor has vectors of that size; the address must be
+// aligned to it.
+template <typename V>
+BN3D_INLINE void stream(void* p, V v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof v == 64) return _mm512_stream_si512(static_cast<__m512i*>(p), (__m512i)v);
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof v == 32) return _mm256_stream_si256(static_cast<__m256i*>(p), (__m256i)v);
+#endif
+#if defined(__x86_64__)
+  if constexpr (sizeof v == 16) return _mm_stream_si128(static_cast<__m128i*>(p), (__m128i)v);
+#endif
+  memcpy(p, &v, sizeof v);
+}
+
+BN3D_INLINE void stream_fence() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace BN3D_ISA
+}  // namespace bn3d

@@ -1,0 +1,111 @@
+"""The backends and the choice among them.
+
+Each backend is a module with
+
+    settings(eps, momentum) -> settings
+    forward_training(x, gamma, beta, moving_mean, moving_variance, settings) -> (y, ...)
+    forward_inference(x, gamma, beta, moving_mean, moving_variance, settings) -> y
+
+where x and y are (N, C, D, H, W) and the parameters (C,). `forward_training` also updates the
+moving statistics, unless momentum is 1.
+
+| backend  | computes with                                       | runs on                  |
+|----------|-----------------------------------------------------|--------------------------|
+| native   | this package's C++ library, fused operators         | CPU, Linux               |
+| composed | MindSpore's own operators                           | any device, any platform |
+
+There is none of NumPy: `ops.Custom(func_type="pyfunc")` of MindSpore 2.10 fails in PyNative mode
+when an operator meets a second shape. The NumPy formulas, `bn3d.reference`, judge the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import platform
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import mindspore as ms
+
+from bn3d.library import LibraryError
+
+__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose"]
+
+ENVIRONMENT_VARIABLE = "BN3D_BACKEND"
+BACKENDS = ("native", "composed")
+
+_logger = logging.getLogger("bn3d")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend that computes, and why no better one does.
+
+    Attributes:
+        name: one of `BACKENDS`.
+        module: the backend itself.
+        passed_over: what speaks against each backend that would have been better.
+    """
+
+    name: str
+    module: ModuleType
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+
+def choose(device_target: str | None = None) -> Choice:
+    """The backend for a device target, by default MindSpore's current one.
+
+    The environment variable BN3D_BACKEND asks for one of `BACKENDS`; unset, empty or
+    "auto" takes the first of them that works here.
+
+    Raises:
+        ValueError: BN3D_BACKEND has another value.
+        RuntimeError: BN3D_BACKEND asks for a backend that does not work here.
+    """
+    target = device_target or ms.get_context("device_target")
+    return _choose(target, os.environ.get(ENVIRONMENT_VARIABLE, "auto") or "auto")
+
+
+@functools.cache
+def _choose(target: str, wanted: str) -> Choice:
+    if wanted not in ("auto", *BACKENDS):
+        raise ValueError(
+            f"{ENVIRONMENT_VARIABLE} must be one of auto, {', '.join(BACKENDS)}, got {wanted!r}"
+        )
+    passed_over = {}
+    for name in BACKENDS:
+        if wanted not in ("auto", name):
+            continue
+        obstacle = _obstacle(name, target)
+        if obstacle is None:
+            if "native" in passed_over and target == "CPU":
+                _logger.warning(
+                    "bn3d computes with its %s backend, which is slow: %s",
+                    name,
+                    passed_over["native"],
+                )
+            return Choice(name, importlib.import_module(f"bn3d.backends.{name}"), passed_over)
+        passed_over[name] = obstacle
+    raise RuntimeError(
+        f"{ENVIRONMENT_VARIABLE}={wanted}, but this backend does not work here: "
+        f"{passed_over[wanted]}"
+    )
+
+
+def _obstacle(name: str, target: str) -> str | None:
+    """Why a backend does not work here, None where it does."""
+    if name == "composed":
+        return None
+    if target != "CPU":
+        return f"it runs on a CPU, the device target is {target}"
+    if platform.system() != "Linux":
+        return f"mindspore.ops.Custom exists on Linux only, this is {platform.system()}"
+    try:
+        importlib.import_module(f"bn3d.backends.{name}")
+    except (LibraryError, TypeError) as error:
+        # TypeError is MindSpore's answer to a library outside of MS_CUSTOM_AOT_WHITE_LIST.
+        return str(error)
+    return None

@@ -1,0 +1,76 @@
+"""Backend composed of MindSpore's own operators: any device, any platform, no operator of ours.
+
+The formulas are those of `bn3d.reference`, computed in float64 on a CPU and in float32
+elsewhere. MindSpore differentiates them.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, ops
+
+__all__ = ["forward_inference", "forward_training", "settings"]
+
+AXES = (0, 2, 3, 4)
+
+
+def settings(eps: float, momentum: float) -> tuple[float, float]:
+    """Return eps and momentum as the functions below take them."""
+    return eps, momentum
+
+
+def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
+    """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
+    eps, momentum = settings
+    wide = ops.cast(x, _wide_dtype())
+    normalized, mean, variance = normalize(wide, eps)
+    y = normalized * per_channel(gamma, wide) + per_channel(beta, wide)
+
+    if momentum < 1:
+        count = ops.reduce_sum(ops.ones_like(wide), AXES)
+        unbiased = variance.reshape(-1) * (count / ops.maximum(count - 1, ops.ones_like(count)))
+        _update(moving_mean, mean.reshape(-1), momentum, count > 0)
+        _update(moving_variance, unbiased, momentum, count > 1)
+    return (ops.cast(y, x.dtype),)
+
+
+def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
+    """y, normalised by the moving statistics. See `bn3d.reference`."""
+    wide = ops.cast(x, _wide_dtype())
+    multiplier = per_channel(gamma, wide) * ops.rsqrt(
+        per_channel(moving_variance, wide) + settings[0]
+    )
+    y = (wide - per_channel(moving_mean, wide)) * multiplier + per_channel(beta, wide)
+    return ops.cast(y, x.dtype)
+
+
+def per_channel(vector: Tensor, like: Tensor) -> Tensor:
+    """A (C,) vector as (1, C, 1, 1, 1) in the dtype of `like`."""
+    return ops.reshape(ops.cast(vector, like.dtype), (1, -1, 1, 1, 1))
+
+
+def channel_mean(x: Tensor) -> Tensor:
+    """Mean of each channel as (1, C, 1, 1, 1)."""
+    return ops.mean(x, AXES, True)
+
+
+def normalize(x: Tensor, eps) -> tuple[Tensor, Tensor, Tensor]:
+    """(x - mean) / sqrt(variance + eps), mean and biased variance, the latter (1, C, 1, 1, 1)."""
+    mean = channel_mean(x)
+    # What rounding left in the mean is taken out by the mean of the rest.
+    rest = channel_mean(x - mean)
+    centered = x - mean - rest
+    variance = channel_mean(ops.square(centered))
+    return centered * ops.rsqrt(variance + eps), mean + rest, variance
+
+
+@ops.constexpr
+def _wide_dtype():
+    return ms.float64 if ms.get_context("device_target") == "CPU" else ms.float32
+
+
+def _update(moving, batch, momentum, defined):
+    old = ops.cast(moving, batch.dtype)
+    new = momentum * old + (1 - momentum) * batch
+    new = ops.stop_gradient(ops.select(defined, new, old))
+    ops.assign(moving, ops.cast(new, moving.dtype))

@@ -1,0 +1,191 @@
+"""Backend of the native CPU library, through `mindspore.ops.Custom(func_type="aot")`.
+
+The library's fused operators save what the gradient needs as `saved`, float64 (3, C): mean and
+1/sqrt(variance + eps) of the batch, and eps.
+
+Importing this module loads the library and registers its operators; it raises
+`bn3d.library.LibraryError` where that is not possible.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+from mindspore.ops import CustomRegOp, DataType
+from mindspore.ops import signature as sig
+
+from bn3d import library
+from bn3d.backends.second_order import (
+    gradient_of_gradient_inference,
+    gradient_of_gradient_training,
+)
+from bn3d.operators import OPERATORS, Operator
+
+__all__ = [
+    "LIBRARY",
+    "apply",
+    "forward_inference",
+    "forward_training",
+    "grad_apply",
+    "grad_reduce",
+    "reduce",
+    "settings",
+]
+
+LIBRARY = library.load()
+
+
+def _custom(name, inputs, outputs, infer_dtype, bprop, kind=ops.Custom) -> ops.Custom:
+    """An operator of the library; inputs and outputs are names, separated by blanks.
+
+    Shapes are inferred by the library: Python inference fails for dynamic shapes in graph
+    mode. DataType.None_None hands tensors over as they are, whatever their dtype.
+    """
+    registration = CustomRegOp(name)
+    for index, tensor in enumerate(inputs.split()):
+        registration.input(index, tensor)
+    for index, tensor in enumerate(outputs.split()):
+        registration.output(index, tensor)
+    formats = [DataType.None_None] * len(f"{inputs} {outputs}".split())
+    return kind(
+        f"{LIBRARY.path}:{name}",
+        out_dtype=infer_dtype,
+        func_type="aot",
+        bprop=bprop,
+        reg_info=registration.dtype_format(*formats).target("CPU").get_op_info(),
+    )
+
+
+def settings(eps: float, momentum: float) -> Tensor:
+    """Return (eps, momentum), doubles in the guise of int64: mixed precision casts every
+    floating tensor that a layer hands to an operator.
+    """
+    return Tensor(np.array([eps, momentum]).view(np.int64))
+
+
+def _bprop_gradient_training(dy, x, gamma, saved, out, dout):
+    d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, saved[2], dout)
+    # mean and 1/sqrt(variance + eps) are functions of x, and were derived as such.
+    return d_dy, d_x, d_gamma, ops.zeros_like(saved)
+
+
+def _bprop_gradient_inference(
+    dy, x, gamma, beta, moving_mean, moving_variance, settings, out, dout
+):
+    d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, moving_mean, out[3], dout)
+    return (
+        d_dy,
+        d_x,
+        d_gamma,
+        ops.zeros_like(beta),
+        ops.zeros_like(moving_mean),
+        ops.zeros_like(moving_variance),
+        ops.zeros_like(settings),
+    )
+
+
+_gradient_training = _custom(
+    "Bn3dGradientTraining",
+    "dy x gamma saved",
+    "dx dgamma dbeta",
+    lambda dy, x, gamma, saved: (x, gamma, gamma),
+    _bprop_gradient_training,
+)
+
+_gradient_inference = _custom(
+    "Bn3dGradientInference",
+    "dy x gamma beta moving_mean moving_variance settings",
+    "dx dgamma dbeta rstd",
+    lambda dy, x, gamma, beta, moving_mean, moving_variance, settings: (
+        x,
+        gamma,
+        gamma,
+        ms.float64,
+    ),
+    _bprop_gradient_inference,
+)
+
+
+def _bprop_training(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
+    dx, dgamma, dbeta = _gradient_training(dout[0], x, gamma, out[1])
+    return (
+        dx,
+        dgamma,
+        dbeta,
+        ops.zeros_like(moving_mean),
+        ops.zeros_like(moving_variance),
+        ops.zeros_like(settings),
+    )
+
+
+def _bprop_inference(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
+    dx, dgamma, dbeta, _ = _gradient_inference(
+        dout, x, gamma, beta, moving_mean, moving_variance, settings
+    )
+    return (
+        dx,
+        dgamma,
+        dbeta,
+        ops.zeros_like(moving_mean),
+        ops.zeros_like(moving_variance),
+        ops.zeros_like(settings),
+    )
+
+
+class _InPlaceCustom(ops.Custom):
+    """An operator that writes its inputs moving_mean and moving_variance.
+
+    Without the signature mixed precision would hand it copies of them; without the attribute
+    a graph could reorder or repeat it.
+    """
+
+    __mindspore_signature__ = (
+        sig.make_sig("x"),
+        sig.make_sig("gamma"),
+        sig.make_sig("beta"),
+        sig.make_sig("moving_mean", sig.sig_rw.RW_WRITE),
+        sig.make_sig("moving_variance", sig.sig_rw.RW_WRITE),
+        sig.make_sig("settings"),
+    )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.add_prim_attr("side_effect_mem", True)
+
+
+# (y, saved), normalised by the batch; updates the moving statistics.
+forward_training = _custom(
+    "Bn3dForwardTraining",
+    "x gamma beta moving_mean moving_variance settings",
+    "y saved",
+    lambda x, gamma, beta, moving_mean, moving_variance, settings: (x, ms.float64),
+    _bprop_training,
+    _InPlaceCustom,
+)
+
+# y, normalised by the moving statistics.
+forward_inference = _custom(
+    "Bn3dForwardInference",
+    "x gamma beta moving_mean moving_variance settings",
+    "y",
+    lambda x, gamma, beta, moving_mean, moving_variance, settings: x,
+    _bprop_inference,
+)
+
+
+def _operator(operator: Operator) -> ops.Custom:
+    """One of the four operators; its channel vectors are float32, as in `bn3d.operators`."""
+    names = [tensor.name for tensor in operator.inputs]
+    volume = next(i for i, tensor in enumerate(operator.inputs) if tensor.kind == "volume")
+    kinds = [tensor.kind for tensor in operator.outputs]
+
+    def infer_dtype(*dtypes):
+        outputs = tuple(dtypes[volume] if kind == "volume" else ms.float32 for kind in kinds)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    outputs = " ".join(tensor.name for tensor in operator.outputs)
+    return _custom(operator.type, " ".join(names), outputs, infer_dtype, None)
+
+
+reduce, apply, grad_reduce, grad_apply = (_operator(operator) for operator in OPERATORS)

@@ -1,0 +1,161 @@
+"""`BatchNorm3d`, the drop-in for `mindspore.nn.BatchNorm3d`."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from bn3d import execution
+from bn3d.cell_state import attach, get_state, set_state
+
+__all__ = ["BatchNorm3d"]
+
+_DTYPES = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    r"""Batch normalisation over a volume of shape (N, C, D, H, W), a drop-in for `nn.BatchNorm3d`.
+
+    .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \gamma + \beta
+
+    with mean and (biased) variance of each channel over (N, D, H, W) while training, and the
+    moving statistics otherwise. Training also updates those:
+    moving = momentum * moving + (1 - momentum) * batch, the variance being the unbiased one.
+    One value a channel has no unbiased variance and leaves the moving variance as it is; an
+    empty batch leaves both.
+
+    The arguments are those of `mindspore.nn.BatchNorm3d` 2.7 to 2.10. The parameters are
+    `bn2d.gamma`, `bn2d.beta`, `bn2d.moving_mean` and `bn2d.moving_variance`, float32 (C,)
+    or of `dtype`; checkpoints of the stock layer load into it and the other way round.
+
+    Args:
+        num_features: C, at least 1.
+        eps: added to the variance; finite, not negative. Default: 1e-5.
+        momentum: weight of the old moving statistics, 0 to 1. Default: 0.9.
+        affine: whether gamma and beta are trained. Default: True.
+        gamma_init, beta_init, moving_mean_init, moving_var_init: Tensor, number, str or
+            Initializer, as in `nn.BatchNorm3d`.
+        use_batch_statistics: True normalises by the batch and updates the moving statistics
+            always, False never, None (default) in training mode only, that is after
+            `set_train()`.
+        dtype: of the parameters, float32 (default) or float16.
+
+    Inputs:
+        x: Tensor (N, C, D, H, W), float32, float16, bfloat16 or float64.
+
+    Outputs:
+        Tensor with the shape and dtype of x.
+
+    Raises:
+        TypeError: an argument or x has a wrong type or dtype.
+        ValueError: an argument is out of range, or x has not 5 dimensions or other than
+            num_features channels.
+
+    Formula: Ioffe & Szegedy, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
+    """
+
+    def __init__(
+        self,
+        num_features,
+        eps=1e-5,
+        momentum=0.9,
+        affine=True,
+        gamma_init="ones",
+        beta_init="zeros",
+        moving_mean_init="zeros",
+        moving_var_init="ones",
+        use_batch_statistics=None,
+        dtype=ms.float32,
+    ):
+        _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
+        super().__init__(
+            num_features=num_features,
+            eps=eps,
+            momentum=momentum,
+            affine=affine,
+            gamma_init=gamma_init,
+            beta_init=beta_init,
+            moving_mean_init=moving_mean_init,
+            moving_var_init=moving_var_init,
+            use_batch_statistics=use_batch_statistics,
+            dtype=dtype,
+        )
+        attach(self)
+
+    # What an export computes with: its file has to load where bn3d is not.
+    _construct_stock = nn.BatchNorm3d.construct
+
+    def construct(self, x):
+        """Normalise x; see the class."""
+        _check_input(x.shape, x.dtype, self.bn2d.num_features)
+        if execution.is_exporting():
+            return self._construct_stock(x)
+        bn = self.bn2d
+        if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
+            settings = self._settings
+            if execution.is_recomputing():
+                settings = self._settings_without_update
+            outputs = self._forward_training(
+                x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings
+            )
+            return outputs[0]
+        return self._forward_inference(
+            x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
+        )
+
+    def __getstate__(self):
+        return get_state(self)
+
+    def __setstate__(self, state):
+        set_state(self, state)
+
+
+def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype):
+    def fail(error, name, must, got):
+        raise error(f"BatchNorm3d: '{name}' must be {must}, got {got!r} ({type(got).__name__})")
+
+    if isinstance(num_features, bool) or not isinstance(num_features, int):
+        fail(TypeError, "num_features", "an int", num_features)
+    if num_features < 1:
+        fail(ValueError, "num_features", "at least 1", num_features)
+    if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
+        fail(TypeError, "eps", "a number", eps)
+    if not (math.isfinite(eps) and eps >= 0):
+        fail(ValueError, "eps", "finite and not negative", eps)
+    if momentum is None:
+        raise TypeError(
+            "BatchNorm3d: 'momentum' must be a number from 0 to 1, got None; the cumulative "
+            "average that None means in PyTorch does not exist here"
+        )
+    if not isinstance(momentum, numbers.Real):
+        fail(TypeError, "momentum", "a number from 0 to 1", momentum)
+    if not 0 <= momentum <= 1:
+        fail(ValueError, "momentum", "a number from 0 to 1", momentum)
+    if not isinstance(affine, bool):
+        fail(TypeError, "affine", "a bool", affine)
+    if use_batch_statistics is not None and not isinstance(use_batch_statistics, bool):
+        fail(TypeError, "use_batch_statistics", "a bool or None", use_batch_statistics)
+    if dtype not in _DTYPES:
+        fail(TypeError, "dtype", "a floating-point dtype of MindSpore", dtype)
+
+
+@ops.constexpr
+def _check_input(shape, dtype, num_features):
+    if dtype not in _DTYPES:
+        raise TypeError(
+            f"BatchNorm3d: x must be float32, float16, bfloat16 or float64, got {dtype}"
+        )
+    if shape is None:
+        return  # a rank that is not known yet
+    if len(shape) != 5:
+        raise ValueError(
+            f"BatchNorm3d: x must have 5 dimensions (N, C, D, H, W), got shape {tuple(shape)}"
+        )
+    if shape[1] not in (num_features, -1, None):
+        raise ValueError(
+            f"BatchNorm3d: x must have num_features = {num_features} channels, got {shape[1]} "
+            f"in shape {tuple(shape)}"
+        )

@@ -1,0 +1,122 @@
+"""Blocks of calls taking turns, with a pause between them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Effort", "Timing", "other_load", "take_turns"]
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: `blocks` turns for each call, each of about `block_seconds`."""
+
+    blocks: int = 7
+    block_seconds: float = 0.1
+    most_calls: int = 200
+
+    def calls_in_a_block(self, seconds_a_call: float) -> int:
+        return int(np.clip(self.block_seconds / seconds_a_call, 3, self.most_calls))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Quantiles of the wall time of one call in milliseconds.
+
+    Attributes:
+        p20, p50, p80: quantiles over all calls of all blocks.
+        calls: how many were timed.
+        page_faults: fresh pages the kernel had to hand out in one call, on average. A page
+            costs about as much as copying it.
+    """
+
+    p20: float
+    p50: float
+    p80: float
+    calls: int
+    page_faults: float
+
+    def as_json(self) -> dict:
+        return {name: round(value, 5) for name, value in asdict(self).items()}
+
+
+def take_turns(calls: Mapping[str, Call], effort: Effort) -> dict[str, Timing]:
+    """Time every call in blocks; the order rotates, so nobody always follows the same one."""
+    counts = {name: effort.calls_in_a_block(_seconds(call)) for name, call in calls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    faults = dict.fromkeys(calls, 0)
+    names = list(calls)
+    for _ in range(effort.blocks):
+        for name in names:
+            call = calls[name]
+            wait_until_quiet()
+            call()  # wakes threads and fetches code; not counted
+            before = _page_faults()
+            seconds[name] += [_seconds(call) for _ in range(counts[name])]
+            faults[name] += _page_faults() - before
+        names.append(names.pop(0))
+    return {name: _timing(seconds[name], faults[name]) for name in calls}
+
+
+def wait_until_quiet(idle_share: float = 0.05, at_most: float = 1.0) -> None:
+    """Pause until no thread of this process computes any more.
+
+    In PyNative mode MindSpore's threads spin for about 0.25 s after a call and take a
+    core from whoever comes next; PyTorch's OpenMP threads spin for some milliseconds.
+    """
+    nap = 0.01
+    deadline = time.perf_counter() + at_most
+    while time.perf_counter() < deadline:
+        before = time.process_time()
+        time.sleep(nap)
+        if time.process_time() - before < idle_share * nap:
+            return
+
+
+def other_load() -> Callable[[], float]:
+    """A function that tells how many cores other processes kept busy since now, on average.
+
+    Near 0 on a machine that only measures; NaN where there is no /proc/stat.
+    """
+    start = time.perf_counter(), _busy_seconds(), time.process_time()
+
+    def load() -> float:
+        end = time.perf_counter(), _busy_seconds(), time.process_time()
+        wall, busy, own = (e - s for s, e in zip(start, end, strict=True))
+        return max((busy - own) / wall, 0.0)
+
+    return load
+
+
+def _busy_seconds() -> float:
+    """Seconds that all cores together have worked since the system started."""
+    try:
+        ticks = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    except OSError:
+        return float("nan")
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def _timing(seconds: list[float], faults: int) -> Timing:
+    p20, p50, p80 = (float(q) for q in np.quantile(seconds, (0.2, 0.5, 0.8)) * 1e3)
+    return Timing(p20, p50, p80, len(seconds), faults / len(seconds))

@@ -1,0 +1,92 @@
+"""What a cell of bn3d holds beside the stock layer's attributes, and how it is pickled."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from bn3d import backends
+
+__all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
+
+_ATTACHED = ("_forward_training", "_forward_inference", "_settings", "_settings_without_update")
+_MADE_AGAIN = (*_ATTACHED, "_primitives", "_compile_cache", "_cells")
+
+
+def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
+    """Eps and momentum of a stock cell, from the operator that it computes with: they were
+    fixed when it was built, whatever was assigned to `cell.bn2d.eps` since.
+    """
+    batch_norm = cell.bn2d.bn_train
+    return float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
+
+
+def attach(cell: nn.BatchNorm3d) -> None:
+    """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes."""
+    backend = backends.choose().module
+    if hasattr(backend, "LIBRARY"):
+        backend.LIBRARY.set_threads(ms.get_context("runtime_num_threads"))
+    eps, momentum = fixed_settings(cell)
+    cell._forward_training = backend.forward_training
+    cell._forward_inference = backend.forward_inference
+    cell._settings = backend.settings(eps, momentum)
+    cell._settings_without_update = backend.settings(eps, 1.0)
+
+
+def detach(cell: nn.BatchNorm3d) -> None:
+    """Take away what `attach` gave."""
+    for name in _ATTACHED:
+        delattr(cell, name)
+        cell._primitives.pop(name, None)
+
+
+def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:
+    """The state of a cell and its bn2d without MindSpore's operators: those can neither be
+    pickled nor copied, and `set_state` makes them again.
+    """
+    eps, momentum = fixed_settings(cell)
+    return {
+        "eps": eps,
+        "momentum": momentum,
+        "cell": _without_operators(cell),
+        "bn2d": (type(cell.bn2d), _without_operators(cell.bn2d)),
+    }
+
+
+def set_state(cell: nn.BatchNorm3d, state: dict[str, Any]) -> None:
+    """Bring a new cell into a state of `get_state`, with the backend of this process."""
+    operators = nn.BatchNorm3d(1, eps=state["eps"], momentum=state["momentum"])
+    inner_class, inner_state = state["bn2d"]
+    inner = inner_class.__new__(inner_class)
+    _set_with_operators(inner, inner_state, operators.bn2d)
+    _set_with_operators(cell, state["cell"], operators)
+    cell._cells["bn2d"] = inner
+    cell._cells.move_to_end("bn2d", last=False)
+    attach(cell)
+
+
+def _without_operators(cell: nn.Cell) -> tuple[Any, dict[str, Any]]:
+    base, attributes = nn.Cell.__getstate__(cell)
+    kept = {
+        name: value
+        for name, value in attributes.items()
+        if not isinstance(value, ops.Primitive) and name not in _MADE_AGAIN
+    }
+    others = ((name, sub) for name, sub in attributes["_cells"].items() if name != "bn2d")
+    kept["_cells"] = OrderedDict(others)
+    return base, kept
+
+
+def _set_with_operators(cell: nn.Cell, state: tuple[Any, dict], operators: nn.Cell) -> None:
+    base, attributes = state
+    made = {k: v for k, v in operators.__dict__.items() if isinstance(v, ops.Primitive)}
+    attributes = {
+        **attributes,
+        **made,
+        "_primitives": OrderedDict(operators._primitives),
+        "_compile_cache": None,
+    }
+    nn.Cell.__setstate__(cell, (base, attributes))

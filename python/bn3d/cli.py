@@ -1,0 +1,32 @@
+"""The command `bn3d`."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bn3d.opp.cli import app as opp_app
+
+app = typer.Typer(
+    help="Batch normalisation over volumes and video for MindSpore.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(opp_app, name="opp")
+
+
+@app.command()
+def info() -> None:
+    """Show versions, the backend that computes, and what is missing for a better one."""
+    from bn3d.environment import info as gather  # noqa: PLC0415, MindSpore takes seconds to load
+
+    table = Table(show_header=False, box=None)
+    try:
+        rows = gather().rows()
+    except (ValueError, RuntimeError) as error:
+        typer.echo(f"bn3d: {error}", err=True)
+        raise typer.Exit(2) from None
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table)

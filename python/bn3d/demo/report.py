@@ -1,0 +1,206 @@
+"""The measured numbers as a table in the terminal and as report.html."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import platform
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+import bn3d
+from bn3d.demo.training import BATCH, PATCH, WARM_UP, Result
+from bn3d.demo.volume import TISSUES, Brain
+
+LABELS = ("nn.BatchNorm3d", "bn3d.BatchNorm3d")
+COLOURS = ("#8a8f98", "#d1495b")
+RED, YELLOW, BLUE = (0.85, 0.33, 0.36), (0.96, 0.82, 0.42), (0.1, 0.7, 1.0)
+SMOOTHED = 10  # last steps whose mean loss the table shows
+
+
+def rows(result: Result) -> list[tuple[str, str, str, str]]:
+    """What, stock, bn3d, comparison; only what was measured."""
+    stock, swapped = result.stock, result.swapped
+    times = [run.median_seconds() * 1e3 for run in (stock, swapped)]
+    norms = [result.norm_seconds(run) * 1e3 for run in (stock, swapped)]
+    losses = [float(np.mean(run.losses[-SMOOTHED:])) for run in (stock, swapped)]
+    table = [
+        ("step, median", *(f"{t:.0f} ms" for t in times), f"{times[0] / times[1]:.2f} x"),
+        ("of it BatchNorm", *(f"{t:.0f} ms" for t in norms), _ratio(*norms)),
+        (
+            "BatchNorm's share",
+            *(f"{100 * n / t:.0f} %" for n, t in zip(norms, times, strict=True)),
+            "",
+        ),
+        ("loss, first step", *(f"{run.losses[0]:.6f}" for run in (stock, swapped)), ""),
+        (
+            f"loss, mean of last {min(SMOOTHED, result.steps)}",
+            *(f"{loss:.4f}" for loss in losses),
+            f"{losses[1] - losses[0]:+.4f}",
+        ),
+    ]
+    if stock.dice and swapped.dice:
+        table += [
+            (
+                f"Dice, {tissue}",
+                f"{stock.dice[tissue]:.4f}",
+                f"{swapped.dice[tissue]:.4f}",
+                f"{swapped.dice[tissue] - stock.dice[tissue]:+.4f}",
+            )
+            for tissue in TISSUES
+        ]
+        agree = float((stock.prediction == swapped.prediction).mean())
+        table.append(("voxels with the same label", "", "", f"{100 * agree:.2f} %"))
+    differences = result.loss_differences()
+    table += [
+        ("loss difference, first step", "", "", f"{differences[0]:.1e}"),
+        ("loss difference, largest", "", "", f"{differences.max():.1e}"),
+        ("weight difference, largest", "", "", f"{result.weight_difference():.1e}"),
+    ]
+    return table
+
+
+def _ratio(stock: float, swapped: float) -> str:
+    return f"{stock / swapped:.1f} x" if swapped > 0 else "within the noise"
+
+
+def notes(result: Result) -> list[str]:
+    """How each number came about."""
+    lines = [
+        f"{result.steps} steps of {BATCH} patches of {' x '.join(map(str, PATCH))} voxels, "
+        f"{result.replaced} norm layers swapped; both runs from the same weights on the same "
+        f"batches, step by step in turn; medians without the first {WARM_UP} steps.",
+        f"BatchNorm: the step less the same step of the same network without norm layers; "
+        f"median over {np.isfinite(result.baseline.seconds).sum()} steps.",
+        "Dice: on a coronal slab of 40 mm that no training patch touches.",
+        "The two layers round differently; training magnifies rounding, so that the curves "
+        "drift apart slowly from equal first steps.",
+        f"MindSpore {ms.__version__}, graph mode, {ms.get_context('device_target')}, bn3d "
+        f"{bn3d.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, "
+        f"{platform.machine()}.",
+    ]
+    if result.stopped:
+        lines.insert(0, "Stopped by Ctrl-C: this is what was measured until then.")
+    return lines
+
+
+def show(result: Result) -> None:
+    console = Console()
+    table = Table("", *LABELS, "", title="The same U-Net, two norm layers")
+    for row in rows(result):
+        table.add_row(*row)
+    console.print(table)
+    for line in notes(result):
+        console.print(line, style="dim")
+
+
+def write(result: Result, brain: Brain, folder: Path) -> Path:
+    """report.html in `folder`, one file with its pictures inside; returns its path."""
+    figures = [curves(result)]
+    if result.swapped.prediction is not None and result.stock.prediction is not None:
+        figures.append(overlay(result, brain))
+    cells = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows(result)
+    )
+    pictures = "\n".join(f'<img src="data:image/png;base64,{_png(each)}">' for each in figures)
+    text = PAGE.format(
+        header="".join(f"<th>{label}</th>" for label in ("", *LABELS, "")),
+        rows=cells,
+        pictures=pictures,
+        notes="\n".join(f"<li>{html.escape(line)}</li>" for line in notes(result)),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def curves(result: Result) -> Figure:
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    losses, drift, times = figure.subplots(1, 3)
+    runs = (result.stock, result.swapped)
+    steps = np.arange(1, result.steps + 1)
+
+    for run, label, colour, style in zip(runs, LABELS, COLOURS, ("-", (0, (4, 4))), strict=True):
+        losses.plot(steps, run.losses, linestyle=style, linewidth=1, label=label, color=colour)
+    losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
+    losses.legend()
+
+    difference = result.loss_differences()
+    equal = difference == 0
+    drift.plot(steps[~equal], difference[~equal], ".-", linewidth=0.6, color="#30638e")
+    if not equal.all():
+        drift.set_yscale("log")
+    drift.set(title="Loss difference of the two runs", xlabel="step", ylabel="absolute difference")
+
+    norms = [result.norm_seconds(run) * 1e3 for run in runs]
+    rest = [run.median_seconds() * 1e3 - norm for run, norm in zip(runs, norms, strict=True)]
+    times.bar(LABELS, rest, color="#d9dce1")
+    bars = times.bar(LABELS, norms, bottom=rest, color=COLOURS)
+    times.bar_label(bars, [f"BatchNorm {norm:.0f} ms" for norm in norms], padding=2)
+    times.margins(y=0.15)
+    times.set(title="Median training step", ylabel="ms")
+    return figure
+
+
+def overlay(result: Result, brain: Brain) -> Figure:
+    """The middle coronal plane of the held-out slab; tissue colours over the T1 image."""
+    t1, labels = brain.slab()
+    middle = t1.shape[1] // 2
+    rows = np.flatnonzero(labels[:, middle].any(axis=0))
+    plane = np.s_[:, middle, max(rows[0] - 4, 0) : rows[-1] + 5]
+    truth, stock, swapped = (
+        each[plane].T for each in (labels, result.stock.prediction, result.swapped.prediction)
+    )
+    grey = ((t1[plane] - t1.min()) / (t1.max() - t1.min())).T
+    panels = [
+        ("T1, held out", {}),
+        ("truth", {RED: truth == 1, YELLOW: truth == 2}),
+        (LABELS[0], {RED: stock == 1, YELLOW: stock == 2}),
+        (LABELS[1], {RED: swapped == 1, YELLOW: swapped == 2}),
+        ("where the two differ", {BLUE: stock != swapped}),
+    ]
+    figure = Figure(figsize=(15, 3.1), layout="constrained", facecolor="black")
+    for axes, (title, colours) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        image = np.repeat(grey[..., None], 3, axis=-1)
+        for colour, where in colours.items():
+            image[where] = 0.45 * image[where] + 0.55 * np.array(colour)
+        axes.imshow(image, origin="lower")
+        axes.set_title(title, color="white")
+        axes.set(xticks=[], yticks=[])
+    return figure
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>bn3d: brain segmentation</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em }}
+img {{ width: 100%; margin: 1em 0 }}
+table {{ border-collapse: collapse }}
+td, th {{ padding: .25em 1em; border-bottom: 1px solid #ddd; text-align: right }}
+td:first-child {{ text-align: left }}
+</style>
+<h1>The same U-Net, two norm layers</h1>
+<p>Grey matter (red) and white matter (yellow) of the ICBM152 brain.</p>
+<table><tr>{header}</tr>
+{rows}
+</table>
+{pictures}
+<ul>
+{notes}
+</ul>
+</html>
+"""

@@ -1,0 +1,83 @@
+"""The native CPU library: where it is, whether it fits, and its threads."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import bn3d
+
+__all__ = ["LIBRARY_NAME", "Library", "LibraryError", "load"]
+
+LIBRARY_NAME = "libbn3d_cpu.so"
+
+
+class LibraryError(RuntimeError):
+    """The native library is missing or does not fit; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """The loaded library.
+
+    Attributes:
+        path: its file, for `mindspore.ops.Custom`, which loads the same instance.
+        instruction_set: "baseline", "avx2" or "avx512", chosen when it was loaded.
+    """
+
+    path: Path
+    instruction_set: str
+    handle: ctypes.CDLL
+
+    def set_threads(self, threads: int) -> None:
+        """Let a call use that many threads; never more than the process may run on."""
+        self.handle.bn3d_set_threads(threads)
+
+    @property
+    def threads(self) -> int:
+        """Threads that the next call uses."""
+        return self.handle.bn3d_usable_threads()
+
+
+@functools.cache
+def load() -> Library:
+    """Load the library that was installed with this package.
+
+    Raises:
+        LibraryError: not on Linux, not built, built for another processor or version.
+    """
+    if platform.system() != "Linux":
+        raise LibraryError(
+            f"the native CPU operator runs on Linux only, because mindspore.ops.Custom does; "
+            f"this is {platform.system()}"
+        )
+    path = _find()
+    try:
+        handle = ctypes.CDLL(str(path))
+        handle.bn3d_version.restype = ctypes.c_char_p
+        handle.bn3d_instruction_set.restype = ctypes.c_char_p
+        version = handle.bn3d_version().decode()
+    except (OSError, AttributeError) as error:
+        raise LibraryError(
+            f"{path} cannot be loaded ({error}); reinstall bn3d on this machine"
+        ) from error
+    if version != bn3d.__version__:
+        raise LibraryError(
+            f"{path} is of bn3d {version}, this package is {bn3d.__version__}; reinstall bn3d"
+        )
+    return Library(path, handle.bn3d_instruction_set().decode(), handle)
+
+
+def _find() -> Path:
+    # An editable install has two folders: the sources and the one with what was built.
+    for folder in bn3d.__path__:
+        path = Path(folder) / LIBRARY_NAME
+        if path.is_file():
+            return path.resolve()
+    raise LibraryError(
+        f"{LIBRARY_NAME} is not installed: bn3d was built without a C++ compiler or with "
+        "BN3D_NATIVE=OFF; install g++ or clang++ and reinstall bn3d"
+    )

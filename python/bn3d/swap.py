@@ -1,0 +1,218 @@
+"""`swap` puts bn3d into a network that exists, `restore` takes it out again.
+
+A live cell is not replaced: its class is changed. So every reference to it goes on working,
+wherever it is kept: optimizers, EMA copies, checkpoints, parameter groups, hooks, flags,
+second lists and dictionaries of cells.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from mindspore import nn
+
+from bn3d.batch_norm import BatchNorm3d
+from bn3d.cell_state import attach, detach
+
+__all__ = ["SwapReport", "restore", "swap"]
+
+_logger = logging.getLogger("bn3d")
+
+
+@dataclass
+class SwapReport:
+    """What `swap` or `restore` did.
+
+    Attributes:
+        changed: names of the cells whose class was changed.
+        already: names of the cells that needed no change.
+        left: names of the cells that were left alone, and why.
+    """
+
+    changed: list[str] = field(default_factory=list)
+    already: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.changed)} changed, {len(self.already)} as they should be already"]
+        lines += [f"left alone: {name}: {reason}" for name, reason in self.left.items()]
+        return "\n".join(lines)
+
+
+class _Swapped(BatchNorm3d):
+    """Marks the classes that `swap` gives to cells, for `restore`."""
+
+    _bn3d_stock_class: type
+
+    def __reduce__(self):
+        # The class exists in this process only: it is made again from the stock one.
+        return _unpickled, (self._bn3d_stock_class,), self.__getstate__()
+
+
+def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
+    """Let every `nn.BatchNorm3d` in a network compute with bn3d, in place.
+
+    The cells and their `Parameter` objects stay the very same. Subclasses of `nn.BatchNorm3d`
+    that keep its `construct` stay subclasses of their class; those with a `construct` of
+    their own are left alone with a warning. Networks that were compiled compile again.
+
+    Args:
+        net: the network, or a bare layer.
+        also: further classes to take: a network's own `BatchNorm3d(nn.Cell)` around an
+            `nn.BatchNorm2d` in `bn2d`.
+
+    Returns:
+        What was changed, what not, and why. Nothing to change is also warned of.
+
+    Raises:
+        TypeError: `net` is no Cell, or `also` holds something that is no class.
+        ValueError: a cell of a class in `also` is not built like `nn.BatchNorm3d`; nothing
+            was changed then.
+    """
+    also = _check(net, also)
+    report = SwapReport()
+    to_swap = []
+    for name, cell in _cells(net):
+        if isinstance(cell, BatchNorm3d):
+            report.already.append(name)
+        elif isinstance(cell, nn.BatchNorm3d) or (also and isinstance(cell, also)):
+            reason = _reason_to_leave(cell, also)
+            if reason is None:
+                to_swap.append((name, cell))
+            else:
+                report.left[name] = reason
+                warnings.warn(f"bn3d.swap leaves {name!r} alone: {reason}", stacklevel=2)
+    for name, cell in to_swap:
+        stock = type(cell)
+        attach(cell)
+        cell.__class__ = _swapped_class(stock)
+        report.changed.append(name)
+    if report.changed:
+        _forget_compiled(net)
+    elif not report.already:
+        warnings.warn(
+            f"bn3d.swap found no mindspore.nn.BatchNorm3d to change in {type(net).__name__}; "
+            "a network with a BatchNorm3d class of its own needs swap(net, also=(ThatClass,))",
+            stacklevel=2,
+        )
+    return report
+
+
+def restore(net: nn.Cell) -> SwapReport:
+    """Undo `swap`: every cell gets the class back that it had. A layer built as
+    `bn3d.BatchNorm3d` is what it was and stays.
+
+    Raises:
+        TypeError: `net` is no Cell.
+    """
+    _check(net, ())
+    report = SwapReport()
+    for name, cell in _cells(net):
+        if isinstance(cell, _Swapped):
+            cell.__class__ = cell._bn3d_stock_class
+            detach(cell)
+            report.changed.append(name)
+        elif isinstance(cell, nn.BatchNorm3d):
+            report.already.append(name)
+    if report.changed:
+        _forget_compiled(net)
+    return report
+
+
+def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
+    if not isinstance(net, nn.Cell):
+        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
+    if isinstance(also, type):
+        raise TypeError(f"'also' must be a tuple of classes, got the class {also.__name__}")
+    also = tuple(also)
+    for cls in also:
+        if not isinstance(cls, type):
+            raise TypeError(f"'also' must hold classes, got {cls!r} ({type(cls).__name__})")
+    return also
+
+
+def _cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
+    """Every cell that the network can reach, once: sub-cells, and cells in the lists,
+    tuples and dictionaries that are attributes of them.
+    """
+    seen: set[int] = set()
+
+    def walk(name: str, value: object) -> Iterator[tuple[str, nn.Cell]]:
+        if id(value) in seen:
+            return
+        if isinstance(value, nn.Cell):
+            seen.add(id(value))
+            yield name, value
+            # Attributes first that are cells, then what cells may hide in.
+            children = {**value._cells, **value.__dict__}
+            for key, child in children.items():
+                if key not in ("_cells", "_params"):
+                    yield from walk(f"{name}.{key}" if name else key, child)
+        elif isinstance(value, dict):
+            seen.add(id(value))
+            for key, child in value.items():
+                yield from walk(f"{name}.{key}", child)
+        elif isinstance(value, list | tuple):
+            seen.add(id(value))
+            for index, child in enumerate(value):
+                yield from walk(f"{name}.{index}", child)
+
+    yield from walk("", net)
+
+
+def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
+    """Why a cell is not swapped, None where it is. Raises for a look-alike that is none."""
+    kind = type(cell)
+    asked_for = bool(also) and isinstance(cell, also)
+    inner = getattr(cell, "bn2d", None)
+    if not isinstance(inner, nn.BatchNorm2d):
+        text = f"{kind.__qualname__} has no mindspore.nn.BatchNorm2d in 'bn2d'"
+        if asked_for:
+            raise ValueError(f"'also': {text}, got {type(inner).__name__}")
+        return text
+    if asked_for:
+        unknown = set(inspect.signature(kind.construct).parameters) - {"self"}
+        if len(unknown) != 1:
+            raise ValueError(
+                f"'also': {kind.__qualname__}.construct must take one input, got {sorted(unknown)}"
+            )
+    elif kind.construct is not nn.BatchNorm3d.construct:
+        return (
+            f"{kind.__module__}.{kind.__qualname__} has a construct of its own; "
+            f"swap(net, also=({kind.__name__},)) takes it all the same"
+        )
+    if type(inner).construct is not nn.BatchNorm2d.construct:
+        return f"its bn2d, a {type(inner).__qualname__}, has a construct of its own"
+    return None
+
+
+@functools.cache
+def _swapped_class(stock: type) -> type:
+    """The subclass of a stock class that computes with bn3d. It keeps its name: MindSpore's
+    rewriting tools and many networks look cells up by it.
+    """
+    bases = (_Swapped,) if stock is nn.BatchNorm3d else (stock, _Swapped)
+    namespace = {
+        "__module__": stock.__module__,
+        "__reduce__": _Swapped.__reduce__,
+        "_bn3d_stock_class": stock,
+        "_construct_stock": stock.construct,
+        "construct": BatchNorm3d.construct,
+    }
+    return type(stock.__name__, bases, namespace)
+
+
+def _unpickled(stock: type) -> nn.Cell:
+    cls = _swapped_class(stock)
+    return cls.__new__(cls)
+
+
+def _forget_compiled(net: nn.Cell) -> None:
+    """Let graphs that were compiled from these cells be compiled again."""
+    for _, cell in _cells(net):
+        cell.compile_cache.clear()

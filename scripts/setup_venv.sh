@@ -1,0 +1,47 @@
+# Sourced by the scripts beside it: `setup_venv EXTRA...` makes .venv in the repository's root,
+# installs bn3d with these extras into it and sets PYTHON to its interpreter.
+# An existing .venv is used again; pip runs only if the sources changed since.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+setup_venv() {
+  PYTHON=$ROOT/.venv/bin/python
+  "$PYTHON" -c 'import pip' 2>/dev/null || make_venv || return
+
+  local extras wanted stamp
+  extras=$(IFS=,; echo "$*")
+  stamp=$ROOT/.venv/bn3d-$extras.installed
+  wanted=$(fingerprint)
+  [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
+
+  echo "Installing bn3d[$extras] into $ROOT/.venv (the first time takes some minutes)" >&2
+  "$PYTHON" -m pip install --disable-pip-version-check --quiet "$ROOT[$extras]" || {
+    echo "pip could not install bn3d[$extras]; its message is above." >&2
+    return 1
+  }
+  rm -f "$ROOT"/.venv/bn3d-*.installed # other extras belong to the older sources
+  echo "$wanted" >"$stamp"
+}
+
+make_venv() {
+  local candidate
+  for candidate in python3.12 python3.11 python3.10 python3 python; do
+    "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+      2>/dev/null || continue
+    if ! "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+      echo "$candidate cannot make virtual environments (no ensurepip):" \
+        "on Debian and Ubuntu install its python3-venv package. Trying the next Python." >&2
+      continue
+    fi
+    rm -rf "$ROOT/.venv"
+    "$candidate" -m venv "$ROOT/.venv" && return
+  done
+  echo "bn3d needs Python 3.10, 3.11 or 3.12 with venv; none works on this machine." >&2
+  return 1
+}
+
+# What is installed comes from these; a change to any of them installs again.
+fingerprint() {
+  (cd "$ROOT" && find CMakeLists.txt pyproject.toml python op_proto op_impl \
+    -type f -not -name '*.pyc' -not -name '*.so' -exec cksum {} + | sort | cksum)
+}

@@ -1,0 +1,116 @@
+"""The benchmark's harness in its smallest configuration; never its times."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bn3d.bench import command
+from bn3d.bench.cases import Case, all_cases
+from bn3d.bench.report import ratios
+from bn3d.bench.timing import Effort, take_turns
+
+
+def test_calls_take_turns_in_rotating_order():
+    order = []
+    timings = take_turns(
+        {name: lambda name=name: order.append(name) for name in "ab"},
+        Effort(blocks=2, block_seconds=0.0),
+    )
+    # One call each to estimate, then blocks of one warm-up and three timed calls.
+    assert "".join(order) == "ab" + "aaaa" + "bbbb" + "bbbb" + "aaaa"
+    assert all(timing.calls == 6 for timing in timings.values())
+
+
+def test_quantiles_are_ordered():
+    timing = take_turns({"nothing": lambda: None}, Effort(blocks=1))["nothing"]
+    assert 0 < timing.p20 <= timing.p50 <= timing.p80
+
+
+def row(shape, dtype="float32", **medians):
+    return {
+        "mode": "GRAPH_MODE",
+        "step": "training",
+        "shape": shape,
+        "dtype": dtype,
+        "milliseconds": {name: {"p50": value} for name, value in medians.items()},
+    }
+
+
+def test_ratios_are_geometric_means_of_large_and_of_small_float32_cases():
+    large, small = (1, 32, 64, 64, 64), (8, 512, 1, 4, 4)
+    found = ratios(
+        [
+            row(large, bn3d=1.0, stock=2.0),
+            row(large, bn3d=1.0, stock=8.0),
+            row(large, "float16", bn3d=1.0, stock=100.0),
+            row(large, bn3d=1.0),  # stock refused
+            row(small, bn3d=2.0, stock=3.0, torch=1.0),
+        ]
+    )
+    means = {(r["small"], r["against"]): (r["geometric_mean"], r["least"]) for r in found}
+    assert means == {
+        (False, "stock"): (4.0, 2.0),
+        (True, "stock"): (1.5, 1.5),
+        (True, "torch"): (0.5, 0.5),
+    }
+
+
+def test_cases_cover_the_half_precisions():
+    assert {case.dtype for case in all_cases()} == {"float32", "float16", "bfloat16"}
+    assert str(Case((1, 2, 3, 4, 5), "float16")) == "1x2x3x4x5 float16"
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    app = typer.Typer()
+    app.command()(command.bench)
+    arguments = ["--quick", "--profile", "--shape", "2,3,2,4,4", "--mode", "GRAPH_MODE"]
+    done = CliRunner().invoke(app, [*arguments, "--output", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert (folder / "bench.svg").read_text().startswith("<?xml")
+    assert "Where a step of bn3d goes" in done.output
+    return json.loads((folder / "bench.json").read_text())
+
+
+def test_the_file_says_what_was_measured_where(result):
+    assert result["cpu"] and result["threads"] >= 1 and result["date"] and result["command"]
+    assert {"python", "bn3d", "mindspore", "numpy", "torch"} == set(result["versions"])
+    assert set(result["waiting"]["GRAPH_MODE"]) == {"after_the_call_ms", "after_waiting_ms"}
+
+
+def test_every_layer_is_measured(result):
+    assert [row["step"] for row in result["layers"]] == list(command.STEPS)
+    for measured in result["layers"]:
+        assert measured["shape"] == [2, 3, 2, 4, 4]
+        assert {"bn3d", "stock", "kernels", "copy"} <= set(measured["milliseconds"])
+        assert set(measured["refused"]) <= {"torch"}  # where PyTorch is not installed
+        for timing in measured["milliseconds"].values():
+            assert timing["p20"] <= timing["p50"] <= timing["p80"]
+            assert timing["calls"] > 0
+
+
+def test_every_kernel_is_measured(result):
+    (measured,) = result["kernels"]
+    assert {
+        "Bn3dReduce",
+        "Bn3dApply",
+        "Bn3dGradReduce",
+        "Bn3dGradApply",
+        "Bn3dForwardTraining",
+        "Bn3dForwardInference",
+        "Bn3dGradientTraining",
+        "copy",
+    } == set(measured["milliseconds"])
+
+
+def test_a_shape_that_is_none_is_refused():
+    app = typer.Typer()
+    app.command()(command.bench)
+    done = CliRunner().invoke(app, ["--shape", "1,2,3"])
+    assert done.exit_code == 2
+    assert "five positive numbers" in done.output
