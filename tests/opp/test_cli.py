@@ -55,10 +55,18 @@ def test_install_takes_a_package(runner: CliRunner, run_file: Path, tmp_path: Pa
     assert (path / "vendors" / "bn3d").is_dir()
 
 
-def test_an_installed_wheel_builds_the_package(cann: Path, sources: Path, tmp_path: Path):
+def test_an_installed_wheel_builds_the_package(cann: Path, tmp_path: Path):
     """What the wheel's CMake part installs, beside the Python files, builds the package."""
     site, work = tmp_path / "site", tmp_path / "work"
-    configure = ["cmake", "-S", str(sources), "-B", str(work), "-DSKBUILD=2", "-DBN3D_NATIVE=OFF"]
+    configure = [
+        "cmake",
+        "-S",
+        str(REPOSITORY),
+        "-B",
+        str(work),
+        "-DSKBUILD=2",
+        "-DBN3D_NATIVE=OFF",
+    ]
     subprocess.run(configure, check=True, capture_output=True)
     subprocess.run(["cmake", "--install", work, "--prefix", site], check=True, capture_output=True)
     ignored = shutil.ignore_patterns("__pycache__")
