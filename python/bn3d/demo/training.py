@@ -189,16 +189,23 @@ def _progress() -> Progress:
 def _stop_flag() -> Iterator[list[int]]:
     """A list that stops being empty at Ctrl-C, so that no step is cut in two.
 
-    A second Ctrl-C interrupts at once.
+    A second Ctrl-C interrupts at once. While MindSpore compiles or runs a graph, it answers
+    Ctrl-C by sending its own process SIGTERM: that one means the same here.
     """
     stop: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop_later(number: int, _frame: object) -> None:
         stop.append(number)
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    before = signal.signal(signal.SIGINT, stop_later)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, stop_later)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
