@@ -123,6 +123,18 @@ def test_declined_without_a_context_of_the_engine(operator):
 
 
 @by_type
+def test_the_static_entry_obeys_a_context_for_the_unify_scheduler(operator):
+    """opc, the offline compiler, calls it on every SoC."""
+    platform.set_soc("Ascend910B1")
+    module = importlib.import_module(f"bn3d_impl.{operator.module}")
+    with op_context.OpContext("static"):
+        getattr(module, operator.module)(
+            *engine.descriptions(operator, (2, 20, 3, 4, 5), "NCDHW", "bfloat16")
+        )
+    assert schedule.builds.pop().schedule.scheduler == "unify"
+
+
+@by_type
 def test_bfloat16_never_meets_the_static_scheduler(operator):
     """OP_DYNAMIC_COMPILE_STATIC=false sends ascend910b to the static entry."""
     arguments = engine.descriptions(operator, (2, 20, 3, 4, 5), "NDC1HWC0", "bfloat16")
