@@ -156,8 +156,9 @@ def test_unknown_dimensions_reach_the_unify_scheduler_with_open_ranges(operator,
     arguments = engine.descriptions(operator, (2, 20, 3, 4, 5), "NCDHW", "float16")
     arguments[0]["shape"] = [-1, 20, 3, -1, 5]
     module = importlib.import_module(engine.module_name(operator, mode))
-    with op_context.OpContext(mode):
+    with op_context.OpContext(mode) as context:
         getattr(module, operator.module)(*arguments)
+    assert context.get_op_mode() == "dynamic"
     volumes = [tensor.kind == "volume" for tensor in operator.inputs]
     open_, one = (1, None), (1, 1)
     for tensor, volume in zip(seen, volumes, strict=True):
