@@ -82,10 +82,8 @@ def build_unify(compute, volumes, channels, kernel_name, *, reduces):
         with tbe.compute():
             shapes = shape_util.variable_shape(case, "tuple_reduce" if reduces else "elewise")
             inputs = [
-                tvm.placeholder(shape, name=name, dtype=tensor["dtype"])
-                for name, shape, tensor in zip(
-                    [*volumes, *channels], shapes, described, strict=True
-                )
+                tvm.placeholder(shapes[at], name=name, dtype=described[at]["dtype"])
+                for at, name in enumerate([*volumes, *channels])
             ]
             outputs = compute(*inputs, axes)
         with tvm.target.cce():
