@@ -31,11 +31,11 @@ def rows(result: Result) -> list[tuple[str, ...]]:
     norms = [result.norm_seconds(run) * 1e3 for run in runs]
     last = min(SMOOTHED, result.steps)
     table = [
-        ("step, median", *(f"{time:.0f} ms" for time in times)),
-        ("BatchNorm in it", *(f"{norm:.0f} ms" for norm in norms)),
+        ("step, median", *(_number(time, "ms") for time in times)),
+        ("BatchNorm in it", *(_number(norm, "ms") for norm in norms)),
         (
             "BatchNorm's share",
-            *(f"{100 * norm / time:.0f} %" for norm, time in zip(norms, times, strict=True)),
+            *(_number(100 * norm / time, "%") for norm, time in zip(norms, times, strict=True)),
         ),
         ("loss, first step", *(f"{run.losses[0]:.6f}" for run in runs)),
         (f"loss, mean of last {last}", *(f"{np.mean(run.losses[-last:]):.4f}" for run in runs)),
@@ -62,6 +62,10 @@ def rows(result: Result) -> list[tuple[str, ...]]:
     return table
 
 
+def _number(value: float, unit: str) -> str:
+    return f"{value:.0f} {unit}" if np.isfinite(value) else "not measured"
+
+
 def notes(result: Result) -> list[str]:
     """How each number came about."""
     lines = [
@@ -69,10 +73,10 @@ def notes(result: Result) -> list[str]:
         f"{result.replaced} norm layers swapped; all runs from the same weights on the same "
         f"batches, step by step in turn; medians without the first {WARM_UP} steps.",
         "Control: nn.BatchNorm3d again, every first weight moved to a neighbouring float32. The "
-        "differences are from the nn.BatchNorm3d run. Training magnifies rounding, so that runs "
-        "drift apart; where bn3d drifts no further than the control, rounding is all it changed.",
+        "differences are from the nn.BatchNorm3d run. Training magnifies rounding: the control "
+        "shows how far one rounding at the start grows; bn3d rounds otherwise in every step.",
         f"BatchNorm: the step less the same step of the same network without norm layers; "
-        f"median over {np.isfinite(result.baseline.seconds).sum()} steps.",
+        f"median over {np.isfinite(result.baseline.seconds[WARM_UP:]).sum()} steps.",
         "Dice: on a coronal slab of 40 mm that no training patch touches.",
         f"MindSpore {ms.__version__}, graph mode, {ms.get_context('device_target')}, bn3d "
         f"{bn3d.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, "
@@ -124,6 +128,7 @@ def curves(result: Result) -> Figure:
     for run, label, colour, style in zip(runs, LABELS, COLOURS, ("-", (0, (4, 4))), strict=False):
         losses.plot(steps, run.losses, linestyle=style, linewidth=1, label=label, color=colour)
     losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
+    losses.set_ylim(top=1.3 * max(result.stock.losses + result.swapped.losses))
     losses.legend()
 
     drift.set_yscale("log")
@@ -140,7 +145,7 @@ def curves(result: Result) -> Figure:
     rest = [run.median_seconds() * 1e3 - norm for run, norm in zip(runs, norms, strict=True)]
     times.bar(LABELS[:2], rest, color="#d9dce1")
     bars = times.bar(LABELS[:2], norms, bottom=rest, color=COLOURS[:2])
-    times.bar_label(bars, [f"BatchNorm {norm:.0f} ms" for norm in norms], padding=2)
+    times.bar_label(bars, [f"BatchNorm {_number(norm, 'ms')}" for norm in norms], padding=2)
     times.margins(y=0.15)
     times.set(title="Median training step", ylabel="ms")
     return figure

@@ -1,7 +1,7 @@
 """The same network from the same weights on the same batches: stock norm layers, and bn3d's.
 
 Two more networks give these two a scale. The control is the stock one with its first weights
-one rounding off: two runs that differ by rounding only drift apart as far as those do. The
+one rounding off: so far apart does training drive two runs that rounding alone sets apart. The
 baseline has no norm layers: what a step costs more than its step, the norm layers cost.
 
 All take turns step by step, so that whatever else the machine does slows them alike.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -57,16 +57,18 @@ class Run:
         self.losses.append(loss)
 
     def median_seconds(self) -> float:
-        return float(np.nanmedian(settled(self.seconds)))
+        return median(self.seconds)
 
     def sit_out(self) -> None:
         self.seconds.append(np.nan)
         self.losses.append(np.nan)
 
 
-def settled(values: list[float]) -> list[float]:
-    """Without the first steps, if there are more."""
-    return values[WARM_UP:] or values
+def median(seconds: Sequence[float]) -> float:
+    """Of the steps after the warm-up; NaN if there are none."""
+    measured = np.array(seconds[WARM_UP:])
+    measured = measured[np.isfinite(measured)]
+    return float(np.median(measured)) if measured.size else np.nan
 
 
 @dataclass
@@ -84,9 +86,7 @@ class Result:
 
     def norm_seconds(self, run: Run) -> float:
         """Median over the steps of: this run's time less that of the run without norm layers."""
-        return float(
-            np.nanmedian(settled(np.subtract(run.seconds, self.baseline.seconds).tolist()))
-        )
+        return median(np.subtract(run.seconds, self.baseline.seconds))
 
     def loss_differences(self, run: Run) -> np.ndarray:
         """From the stock run, a step."""
