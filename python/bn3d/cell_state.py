@@ -6,13 +6,19 @@ from collections import OrderedDict
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from bn3d import backends
 
 __all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
 
-_ATTACHED = ("_forward_training", "_forward_inference", "_settings", "_settings_without_update")
+_ATTACHED = (
+    "_forward_training",
+    "_forward_inference",
+    "_settings",
+    "_settings_without_update",
+    "_half",
+)
 _MADE_AGAIN = (*_ATTACHED, "_primitives", "_compile_cache", "_cells")
 
 
@@ -34,6 +40,7 @@ def attach(cell: nn.BatchNorm3d) -> None:
     cell._forward_inference = backend.forward_inference
     cell._settings = backend.settings(eps, momentum)
     cell._settings_without_update = backend.settings(eps, 1.0)
+    cell._half = Tensor([0], ms.float16)
 
 
 def detach(cell: nn.BatchNorm3d) -> None:
