@@ -53,7 +53,7 @@ def assert_ulps(got, wanted, dtype):
 
 
 def assert_relative(got, wanted, tolerance=1e-6):
-    """Relative to the channel vector's typical size: sums that cancel to 0 have none of their own."""
+    """Relative to the vector's typical size: a sum that cancels to 0 has none of its own."""
     scale = np.sqrt(np.mean(np.square(wanted))) + 1e-300
     assert np.abs(got - wanted).max() <= tolerance * scale
 
