@@ -193,7 +193,7 @@ def test_bits_do_not_depend_on_threads_or_runs(shape, dtype):
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="one instruction set elsewhere")
-def test_bits_do_not_depend_on_the_instruction_set():
+def test_bits_do_not_depend_on_the_instruction_set(child_environment):
     script = (
         "import hashlib, native, test_native\n"
         "from bn3d import library\n"
@@ -205,7 +205,7 @@ def test_bits_do_not_depend_on_the_instruction_set():
     for wanted in ("baseline", "avx2", "avx512"):
         run = subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "BN3D_ISA": wanted, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**child_environment, "BN3D_ISA": wanted},
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
