@@ -2,6 +2,8 @@
 
 `BatchNorm3d` is a drop-in for `mindspore.nn.BatchNorm3d`; `swap` puts it into a network
 that exists, `restore` takes it out again; `info` says which backend computes and why.
+`from_torch`, `to_torch`, `convert_state_dict` and `to_torch_state_dict` come and go between
+PyTorch and MindSpore; `fold` and `freeze` make a network ready for inference and fine-tuning.
 
 Importing this package imports nothing heavy: MindSpore comes with the first name used.
 """
@@ -14,18 +16,49 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bn3d.batch_norm import BatchNorm3d
     from bn3d.environment import info
+    from bn3d.fold import FoldReport, fold
+    from bn3d.freeze import freeze, unfreeze
+    from bn3d.migrate.layer import from_torch, to_torch
+    from bn3d.migrate.report import Conversion, ConversionError
+    from bn3d.migrate.state_dict import convert_state_dict, to_torch_state_dict
     from bn3d.swap import SwapReport, restore, swap
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchNorm3d", "SwapReport", "info", "restore", "swap"]
+__all__ = [
+    "BatchNorm3d",
+    "Conversion",
+    "ConversionError",
+    "FoldReport",
+    "SwapReport",
+    "convert_state_dict",
+    "fold",
+    "freeze",
+    "from_torch",
+    "info",
+    "restore",
+    "swap",
+    "to_torch",
+    "to_torch_state_dict",
+    "unfreeze",
+]
 
 _HOME = {
     "BatchNorm3d": "bn3d.batch_norm",
+    "Conversion": "bn3d.migrate.report",
+    "ConversionError": "bn3d.migrate.report",
+    "FoldReport": "bn3d.fold",
     "SwapReport": "bn3d.swap",
+    "convert_state_dict": "bn3d.migrate.state_dict",
+    "fold": "bn3d.fold",
+    "freeze": "bn3d.freeze",
+    "from_torch": "bn3d.migrate.layer",
     "info": "bn3d.environment",
     "restore": "bn3d.swap",
     "swap": "bn3d.swap",
+    "to_torch": "bn3d.migrate.layer",
+    "to_torch_state_dict": "bn3d.migrate.state_dict",
+    "unfreeze": "bn3d.freeze",
 }
 
 
