@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bn3d.batch_norm import BatchNorm3d
     from bn3d.environment import info
-    from bn3d.fold import FoldReport, fold
-    from bn3d.freeze import freeze, unfreeze
+    from bn3d.folding import FoldReport, fold
+    from bn3d.freezing import freeze, unfreeze
     from bn3d.migrate.layer import from_torch, to_torch
     from bn3d.migrate.report import Conversion, ConversionError
     from bn3d.migrate.state_dict import convert_state_dict, to_torch_state_dict
@@ -47,27 +47,29 @@ _HOME = {
     "BatchNorm3d": "bn3d.batch_norm",
     "Conversion": "bn3d.migrate.report",
     "ConversionError": "bn3d.migrate.report",
-    "FoldReport": "bn3d.fold",
+    "FoldReport": "bn3d.folding",
     "SwapReport": "bn3d.swap",
     "convert_state_dict": "bn3d.migrate.state_dict",
-    "fold": "bn3d.fold",
-    "freeze": "bn3d.freeze",
+    "fold": "bn3d.folding",
+    "freeze": "bn3d.freezing",
     "from_torch": "bn3d.migrate.layer",
     "info": "bn3d.environment",
     "restore": "bn3d.swap",
     "swap": "bn3d.swap",
     "to_torch": "bn3d.migrate.layer",
     "to_torch_state_dict": "bn3d.migrate.state_dict",
-    "unfreeze": "bn3d.freeze",
+    "unfreeze": "bn3d.freezing",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'bn3d' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+    module = importlib.import_module(_HOME[name])
+    # All names of a module at once: its import has just put a module named as the function
+    # `swap` in the way of that function.
+    globals().update({each: getattr(module, each) for each in _HOME if _HOME[each] == _HOME[name]})
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ import functools
 import inspect
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mindspore import mint, nn
@@ -19,6 +19,7 @@ from mindspore import mint, nn
 from bn3d import new_style
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import attach, detach
+from bn3d.cells import cells, forget_compiled
 
 __all__ = ["SwapReport", "restore", "swap"]
 
@@ -83,7 +84,7 @@ def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
     also = _check(net, also)
     report = SwapReport()
     to_swap = []
-    for name, cell in _cells(net):
+    for name, cell in cells(net):
         if isinstance(cell, BatchNorm3d):
             report.already.append(name)
         elif isinstance(cell, new_style.STOCK + also):
@@ -101,7 +102,7 @@ def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
         cell.__class__ = _swapped_class(stock)
         report.changed.append(name)
     if report.changed:
-        _forget_compiled(net)
+        forget_compiled(net)
     elif not report.already:
         warnings.warn(
             f"bn3d.swap found no mindspore.nn.BatchNorm3d to change in {type(net).__name__}; "
@@ -120,7 +121,7 @@ def restore(net: nn.Cell) -> SwapReport:
     """
     _check(net, ())
     report = SwapReport()
-    for name, cell in _cells(net):
+    for name, cell in cells(net):
         if isinstance(cell, _Swapped):
             cell.__class__ = cell._bn3d_stock_class
             detach(cell)
@@ -130,7 +131,7 @@ def restore(net: nn.Cell) -> SwapReport:
         elif isinstance(cell, new_style.STOCK):
             report.already.append(name)
     if report.changed:
-        _forget_compiled(net)
+        forget_compiled(net)
     return report
 
 
@@ -144,35 +145,6 @@ def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
         if not isinstance(cls, type):
             raise TypeError(f"'also' must hold classes, got {cls!r} ({type(cls).__name__})")
     return also
-
-
-def _cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
-    """Every cell that the network can reach, once: sub-cells, and cells in the lists,
-    tuples and dictionaries that are attributes of them.
-    """
-    seen: set[int] = set()
-
-    def walk(name: str, value: object) -> Iterator[tuple[str, nn.Cell]]:
-        if id(value) in seen:
-            return
-        if isinstance(value, nn.Cell):
-            seen.add(id(value))
-            yield name, value
-            # Attributes first that are cells, then what cells may hide in.
-            children = {**value._cells, **value.__dict__}
-            for key, child in children.items():
-                if key not in ("_cells", "_params"):
-                    yield from walk(f"{name}.{key}" if name else key, child)
-        elif isinstance(value, dict):
-            seen.add(id(value))
-            for key, child in value.items():
-                yield from walk(f"{name}.{key}", child)
-        elif isinstance(value, list | tuple):
-            seen.add(id(value))
-            for index, child in enumerate(value):
-                yield from walk(f"{name}.{index}", child)
-
-    yield from walk("", net)
 
 
 def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
@@ -226,9 +198,3 @@ def _swapped_class(stock: type) -> type:
 def _unpickled(stock: type) -> nn.Cell:
     cls = _swapped_class(stock)
     return cls.__new__(cls)
-
-
-def _forget_compiled(net: nn.Cell) -> None:
-    """Let graphs that were compiled from these cells be compiled again."""
-    for _, cell in _cells(net):
-        cell.compile_cache.clear()

@@ -34,8 +34,9 @@ def convert_state_dict(
     """Convert a state dict of PyTorch to parameters of MindSpore.
 
     The network only tells names, shapes and dtypes; it is not changed. Load the result with
-    `mindspore.load_param_into_net(net, conversion.tensors)`, or the file written to `output`
-    with `mindspore.load_checkpoint(output, net)`.
+    `mindspore.load_param_into_net(net, conversion.tensors, strict_load=True)`, or the file
+    written to `output` with `mindspore.load_checkpoint(output, net, strict_load=True)`:
+    without strict_load MindSpore fills what is missing with parameters of similar names.
 
     Args:
         source: a .pt or .pth file (read with `weights_only=True`), a .safetensors file, or
@@ -76,13 +77,15 @@ def convert_state_dict(
     taken: dict[str, str] = {}
     for source_name, tensor in state.items():
         name = rename(source_name, patterns)
-        if name not in by_name:
+        # Without a rule of ours the same name is not enough, a rule of the user's is.
+        places = [slot for slot in by_name.get(name, ()) if slot.torch_name or name != source_name]
+        if not places:
             if name.rpartition(".")[2] == _COUNT:
                 conversion.dropped.append(source_name)
             else:
                 conversion.unexpected.append(source_name)
             continue
-        for slot in by_name[name]:
+        for slot in places:
             _place(source_name, tensor, slot, taken, state, conversion)
 
     for slot in slots(net):
