@@ -28,8 +28,8 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
 
     Raises:
         TypeError: `net` is no Cell, or `affine` no bool.
-        ValueError: the network has no BatchNorm3d, or one that tracks no statistics; nothing
-            was changed then.
+        ValueError: the network has no BatchNorm3d, or one that tracks no statistics, or a
+            stock layer with PyTorch's arguments; nothing was changed then.
     """
     if not isinstance(affine, bool):
         raise TypeError(f"'affine' must be a bool, got {affine!r} ({type(affine).__name__})")
@@ -37,6 +37,11 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
     if not layers:
         raise ValueError(f"bn3d.freeze found no BatchNorm3d in {type(net).__name__}")
     for name, layer in layers:
+        if not hasattr(layer, "bn2d"):
+            raise ValueError(
+                f"bn3d.freeze: {name or 'the layer'} is a stock layer with PyTorch's arguments: "
+                "bn3d.swap(net) first"
+            )
         if layer.bn2d.use_batch_statistics is True:
             raise ValueError(
                 f"bn3d.freeze: {name or 'the layer'} normalises by the batch always "
@@ -65,7 +70,7 @@ def unfreeze(net: nn.Cell) -> list[str]:
     """
     thawed = []
     for name, layer in _layers(net):
-        bn = layer.bn2d
+        bn = getattr(layer, "bn2d", None)
         if hasattr(bn, _BEFORE):
             before = getattr(bn, _BEFORE)
             bn.use_batch_statistics, bn.gamma.requires_grad, bn.beta.requires_grad = before
@@ -79,8 +84,4 @@ def unfreeze(net: nn.Cell) -> list[str]:
 def _layers(net: nn.Cell) -> list[tuple[str, nn.Cell]]:
     if not isinstance(net, nn.Cell):
         raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
-    return [
-        (name, cell)
-        for name, cell in cells(net)
-        if isinstance(cell, new_style.STOCK) and hasattr(cell, "bn2d")
-    ]
+    return [(name, cell) for name, cell in cells(net) if isinstance(cell, new_style.STOCK)]

@@ -103,7 +103,7 @@ def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
         report.changed.append(name)
     if report.changed:
         forget_compiled(net)
-    elif not report.already:
+    elif not report.already and not report.left:
         warnings.warn(
             f"bn3d.swap found no mindspore.nn.BatchNorm3d to change in {type(net).__name__}; "
             "a network with a BatchNorm3d class of its own needs swap(net, also=(ThatClass,))",
