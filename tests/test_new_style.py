@@ -17,7 +17,9 @@ from mindspore import mint, nn
 
 import bn3d
 
-ANNOUNCED = "(num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, dtype=None)"
+ANNOUNCED = (
+    "(num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, dtype=None)"
+)
 
 
 class Net(nn.Cell):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from bn3d.freezing import freeze, unfreeze
     from bn3d.migrate.layer import from_torch, to_torch
     from bn3d.migrate.report import Conversion, ConversionError
-    from bn3d.migrate.state_dict import convert_state_dict, to_torch_state_dict
+    from bn3d.migrate.state_dict import convert_state_dict
+    from bn3d.migrate.torch_state_dict import to_torch_state_dict
     from bn3d.swap import SwapReport, restore, swap
 
 __version__ = "0.1.0"
@@ -57,7 +58,7 @@ _HOME = {
     "restore": "bn3d.swap",
     "swap": "bn3d.swap",
     "to_torch": "bn3d.migrate.layer",
-    "to_torch_state_dict": "bn3d.migrate.state_dict",
+    "to_torch_state_dict": "bn3d.migrate.torch_state_dict",
     "unfreeze": "bn3d.freezing",
 }
 

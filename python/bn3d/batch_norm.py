@@ -98,17 +98,22 @@ class BatchNorm3d(nn.BatchNorm3d):
         affine=True,
         track_running_stats=True,
         dtype=None,
+        *,
+        bias=True,
     ):
-        """Build a layer from the arguments of `torch.nn.BatchNorm3d`, which are also those of
-        `mindspore.mint.nn.BatchNorm3d` and announced for `mindspore.nn.BatchNorm3d`.
+        """Build a layer from the arguments of `torch.nn.BatchNorm3d`, which but for bias are
+        also those of `mindspore.mint.nn.BatchNorm3d` and announced for `nn.BatchNorm3d`.
 
         Args:
-            num_features, eps, affine: as for the class.
+            num_features: C, at least 1.
+            eps: added to the variance. Default: 1e-5.
             momentum: weight of the *new* value in the moving statistics, 0 to 1; the
                 layer's own momentum is 1 - momentum. Default: 0.1.
+            affine: whether gamma and beta are trained. Default: True.
             track_running_stats: False normalises by the batch in evaluation, too
                 (`use_batch_statistics=True`). Default: True.
             dtype: of the parameters; None is float32.
+            bias: False: beta stays 0 and is not trained. Default: True.
 
         Returns:
             A layer in evaluation mode as every new Cell; PyTorch's start in training mode.
@@ -117,8 +122,10 @@ class BatchNorm3d(nn.BatchNorm3d):
             TypeError, ValueError: as the class; ValueError also for momentum None with
                 track_running_stats, because there is no cumulative average here.
         """
+        if not isinstance(bias, bool):
+            raise TypeError(f"'bias' must be a bool, got {bias!r} ({type(bias).__name__})")
         momentum, use_batch_statistics = from_torch_style(momentum, track_running_stats)
-        return cls(
+        layer = cls(
             num_features,
             eps,
             momentum,
@@ -126,6 +133,8 @@ class BatchNorm3d(nn.BatchNorm3d):
             use_batch_statistics=use_batch_statistics,
             dtype=ms.float32 if dtype is None else dtype,
         )
+        layer.bn2d.beta.requires_grad = affine and bias
+        return layer
 
     def _construct_stock(self, x):
         """What an export computes with: its file has to load where bn3d is not."""

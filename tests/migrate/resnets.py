@@ -118,8 +118,7 @@ def mindspore_step(net):
     def step(x):
         (_, y), (dx, gradients) = gradients_of(ms.Tensor(x))
         by_name = {
-            p.name: g.asnumpy().copy()
-            for p, g in zip(optimizer.parameters, gradients, strict=True)
+            p.name: g.asnumpy().copy() for p, g in zip(optimizer.parameters, gradients, strict=True)
         }
         optimizer(gradients)
         return y.asnumpy(), dx.asnumpy(), by_name

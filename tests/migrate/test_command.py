@@ -59,9 +59,10 @@ def test_what_is_not_accounted_for_is_shown_and_nothing_written(run, source, tmp
     renamed = run(source, output, *NET, "--key", "model", "--rename", "^head=fc")
     assert renamed.exit_code == 1
     assert "fc.weight (3, 8)" in renamed.output
-    assert run(
-        source, output, *NET, "--key", "model", "--rename", "^head=fc", "--partial"
-    ).exit_code == 0
+    assert (
+        run(source, output, *NET, "--key", "model", "--rename", "^head=fc", "--partial").exit_code
+        == 0
+    )
     assert output.exists()
 
 

@@ -78,7 +78,9 @@ class Payload:
         return open, (str(self.path), "w")
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))])
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))]
+)
 def test_code_in_a_file_is_not_run(tmp_path, save):
     save({"weight": Payload(tmp_path / "was run")}, tmp_path / "in.pt")
     with pytest.raises(ValueError, match=r"save the tensors alone"):

@@ -21,6 +21,7 @@ def torch_layer(seed=0, channels=3, **arguments):
     with torch.no_grad():
         if layer.weight is not None:
             layer.weight.uniform_(0.5, 1.5, generator=generator)
+        if layer.bias is not None:
             layer.bias.uniform_(-1, 1, generator=generator)
         if layer.running_mean is not None:
             layer.running_mean.uniform_(-1, 1, generator=generator)
@@ -47,6 +48,7 @@ STATES = {
     ),
     "stopped tracking": stopped_tracking,
     "not affine": lambda: torch_layer(affine=False),
+    "no bias": lambda: torch_layer(bias=False),
 }
 EVERY_STATE = pytest.mark.parametrize("build", STATES.values(), ids=STATES)
 TRAINING = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -223,11 +225,15 @@ def test_to_torch_takes_a_stock_layer_and_nothing_else():
         bn3d.to_torch(ms.nn.BatchNorm2d(3))
 
 
-@pytest.mark.parametrize("arguments", [{}, {"momentum": 0.3}, {"track_running_stats": False}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"momentum": 0.3}, {"track_running_stats": False}, {"affine": False}, {"bias": False}],
+)
 def test_torch_arguments_mean_what_they_mean_in_torch(arguments):
     ours = bn3d.BatchNorm3d.from_torch_args(3, **arguments)
     theirs = torch.nn.BatchNorm3d(3, **arguments)
     assert not ours.training
+    assert len(ours.trainable_params()) == len(list(theirs.parameters()))
     for training in (True, False):
         ours.set_train(training)
         theirs.train(training)
@@ -243,6 +249,7 @@ def test_torch_arguments_mean_what_they_mean_in_torch(arguments):
         ({"momentum": 2}, ValueError, "'momentum' must be a number from 0 to 1"),
         ({"track_running_stats": None}, TypeError, "'track_running_stats' must be a bool"),
         ({"eps": -1.0}, ValueError, "'eps'"),
+        ({"bias": None}, TypeError, "'bias' must be a bool"),
     ],
 )
 def test_wrong_torch_arguments_are_named(arguments, error, message):

@@ -33,7 +33,10 @@ def statistics(ours, theirs):
     """Pairs of moving and running statistics."""
     state = theirs.state_dict()
     for name, p in ours.parameters_and_names():
-        for moving, running in (("moving_mean", "running_mean"), ("moving_variance", "running_var")):
+        for moving, running in (
+            ("moving_mean", "running_mean"),
+            ("moving_variance", "running_var"),
+        ):
             if name.endswith(moving):
                 yield p.asnumpy(), state[name.replace(f"bn2d.{moving}", running)].numpy()
 
@@ -89,6 +92,24 @@ def test_there_and_back_is_the_same_to_the_bit():
         assert torch.equal(back[name], tensor), name
 
 
+class OwnParameter(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.scale = ms.Parameter(ms.Tensor(np.ones(3, np.float32)))
+
+    def construct(self, x):
+        return x * self.scale
+
+
+class TorchOwnParameter(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return x * self.scale
+
+
 LAYERS = {
     "conv1d": (lambda: nn.Conv1d(2, 3, 3, has_bias=True, pad_mode="valid"),
                lambda: torch.nn.Conv1d(2, 3, 3), (4, 2, 8)),
@@ -112,26 +133,8 @@ LAYERS = {
     "batch norm 1d": (lambda: nn.BatchNorm1d(4), lambda: torch.nn.BatchNorm1d(4), (5, 4)),
     "batch norm 2d": (lambda: nn.BatchNorm2d(4), lambda: torch.nn.BatchNorm2d(4), (2, 4, 5, 6)),
     "batch norm 3d": (lambda: nn.BatchNorm3d(4), lambda: torch.nn.BatchNorm3d(4), (2, 4, 5, 6, 2)),
-    "a cell's own parameter": (lambda: OwnParameter(), lambda: TorchOwnParameter(), (2, 3)),
+    "a cell's own parameter": (OwnParameter, TorchOwnParameter, (2, 3)),
 }  # fmt: skip
-
-
-class OwnParameter(nn.Cell):
-    def __init__(self):
-        super().__init__()
-        self.scale = ms.Parameter(ms.Tensor(np.ones(3, np.float32)))
-
-    def construct(self, x):
-        return x * self.scale
-
-
-class TorchOwnParameter(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.ones(3))
-
-    def forward(self, x):
-        return x * self.scale
 
 
 @pytest.mark.parametrize(("ours", "theirs", "shape"), LAYERS.values(), ids=LAYERS)
@@ -151,7 +154,10 @@ def test_every_kind_of_layer_computes_what_torch_does_and_comes_back(ours, their
 
 
 def test_an_embedding_too():
-    ours, theirs = nn.SequentialCell(nn.Embedding(5, 3)), torch.nn.Sequential(torch.nn.Embedding(5, 3))
+    ours, theirs = (
+        nn.SequentialCell(nn.Embedding(5, 3)),
+        torch.nn.Sequential(torch.nn.Embedding(5, 3)),
+    )
     loaded(bn3d.convert_state_dict(theirs.state_dict(), ours), ours)
     indices = np.array([4, 0, 2])
     np.testing.assert_array_equal(
@@ -170,7 +176,7 @@ def test_layers_of_mint_have_the_names_of_torch():
 def test_a_layer_without_a_rule_is_missing_with_the_reason():
     ours = nn.SequentialCell(nn.BiDense(2, 3, 4))
     source = {"0.weight": torch.ones(4, 2, 3), "0.bias": torch.ones(4)}
-    with pytest.raises(bn3d.ConversionError, match="there is no rule for weight of .*BiDense") as e:
+    with pytest.raises(bn3d.ConversionError, match=r"no rule for weight of .*BiDense") as e:
         bn3d.convert_state_dict(source, ours)
     assert set(e.value.conversion.missing) == {"0.weight", "0.bias"}
     rules = [(r"^0\.(\w+)$", r"first.\1"), (r"^first\.(\w+)$", r"0.\1")]
@@ -186,7 +192,9 @@ def test_a_shared_layer_has_both_names_in_torch():
     assert {"bn.weight", "also_bn.weight"} <= state.keys()
     loaded(bn3d.convert_state_dict(state, net), net)
     state["also_bn.weight"] = state["also_bn.weight"] + 1
-    with pytest.raises(bn3d.ConversionError, match="is one parameter here, and bn.weight has other"):
+    with pytest.raises(
+        bn3d.ConversionError, match=r"is one parameter here, and bn\.weight has other"
+    ):
         bn3d.convert_state_dict(state, net)
 
 
@@ -238,9 +246,7 @@ def test_partial_converts_what_fits(tmp_path):
     assert not conversion.complete
     for p in net.get_parameters():  # the network is only looked at
         np.testing.assert_array_equal(p.asnumpy(), before[p.name])
-    not_loaded, _ = ms.load_param_into_net(
-        net, ms.load_checkpoint(str(output)), strict_load=True
-    )
+    not_loaded, _ = ms.load_param_into_net(net, ms.load_checkpoint(str(output)), strict_load=True)
     assert sorted(not_loaded) == ["bn1.bn2d.gamma", "fc.weight"]
 
 

@@ -41,9 +41,7 @@ def fold_into(producer: nn.Cell, norm: nn.Cell) -> str | None:
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(variance + eps)
         # Features of a Dense are reshaped to (C, D, H, W): C varies slowest.
-        scale, beta, mean = (
-            np.repeat(each, outputs // channels) for each in (scale, beta, mean)
-        )
+        scale, beta, mean = (np.repeat(each, outputs // channels) for each in (scale, beta, mean))
         bias = 0.0 if producer.bias is None else producer.bias.asnumpy().astype(np.float64)
         new_weight = _scaled(producer, scale)
         new_bias = (bias - mean) * scale + beta

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import math
 import textwrap
 from collections import Counter
@@ -45,14 +46,11 @@ def read_pairs(net: nn.Cell) -> dict[int, Pair | str]:
     uses, weights = _uses(net)
     found: dict[int, Pair | str] = {}
     for _, parent in cells(net):
-        for producer, norm, reason in _pairs_of(parent):
-            reason = (
-                reason
-                or _reason_against(producer, "the layer before it", uses)
-                or _reason_against(norm, "it", uses)
-            )
-            if reason is None and weights[id(producer.weight)] > 1:
-                reason = "the layer before it shares its weight with another"
+        for producer, norm, unclear in _pairs_of(parent):
+            reason = unclear or _reason_against(norm, "it", uses)
+            reason = reason or _reason_against(producer, "the layer before it", uses)
+            if weights[id(producer.weight)] > 1:
+                reason = reason or "the layer before it shares its weight with another"
             found[id(norm)] = reason or Pair(producer, norm)
     return found
 
@@ -90,7 +88,7 @@ def _pairs_of(parent: nn.Cell) -> Iterator[tuple[nn.Cell, nn.Cell, str | None]]:
     if isinstance(parent, nn.SequentialCell):
         if type(parent).construct is nn.SequentialCell.construct:
             children = list(parent.cell_list)
-            for producer, norm in zip(children, children[1:], strict=False):
+            for producer, norm in itertools.pairwise(children):
                 if _is_pair(producer, norm):
                     dense = isinstance(producer, nn.Dense)
                     yield producer, norm, _DENSE_NEEDS_RESHAPE if dense else None

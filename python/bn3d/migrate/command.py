@@ -35,7 +35,8 @@ def convert(
 ) -> None:
     """Convert a whole network's checkpoint from PyTorch to MindSpore, or back."""
     from bn3d.migrate.report import ConversionError  # noqa: PLC0415, MindSpore takes seconds
-    from bn3d.migrate.state_dict import convert_state_dict, to_torch_state_dict  # noqa: PLC0415
+    from bn3d.migrate.state_dict import convert_state_dict  # noqa: PLC0415
+    from bn3d.migrate.torch_state_dict import to_torch_state_dict  # noqa: PLC0415
 
     try:
         rules = [_rule(text) for text in rename or []]

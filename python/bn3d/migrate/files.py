@@ -158,4 +158,4 @@ def _replacing(path: str | PathLike) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o644 if not path.exists() else path.stat().st_mode & 0o777)
-        os.replace(temporary, path)
+        temporary.replace(path)

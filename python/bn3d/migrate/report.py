@@ -51,6 +51,12 @@ class Conversion:
         """Whether nothing is missing, unexpected or mismatched."""
         return not (self.missing or self.unexpected or self.mismatched)
 
+    def check(self, partial: bool) -> None:
+        """Raise ConversionError if the conversion is not complete and that was not asked for."""
+        if not self.complete and not partial:
+            self.tensors = {}
+            raise ConversionError(self)
+
     @property
     def summary(self) -> str:
         """The counts, in one line."""

@@ -14,7 +14,7 @@ from mindspore import Parameter, mint, nn
 
 from bn3d import new_style
 
-__all__ = ["NamingRules", "Slot", "compile_rules", "rename", "slots"]
+__all__ = ["COUNT", "NamingRules", "Slot", "compile_rules", "rename", "slots"]
 
 _SAME = {"weight": "weight", "bias": "bias"}
 _AFFINE = {"gamma": "weight", "beta": "bias"}
@@ -34,6 +34,9 @@ _RULES: tuple[tuple[tuple[type, ...], dict[str, str]], ...] = (
     ((nn.Embedding, nn.EmbeddingLookup), {"embedding_table": "weight"}),
     ((nn.PReLU,), {"w": "weight"}),
 )
+
+# What PyTorch's batch norm counts and MindSpore has no use for.
+COUNT = "num_batches_tracked"
 
 NamingRules = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -61,7 +64,9 @@ class Slot:
     @property
     def torch_shape(self) -> tuple[int, ...]:
         shape = tuple(self.parameter.shape)
-        return shape if self.squeezed is None else shape[: self.squeezed] + shape[self.squeezed + 1 :]
+        return (
+            shape if self.squeezed is None else shape[: self.squeezed] + shape[self.squeezed + 1 :]
+        )
 
 
 def slots(net: nn.Cell) -> Iterator[Slot]:
@@ -107,7 +112,7 @@ def _slots_of(cell: nn.Cell, path: tuple[str, ...]) -> Iterator[Slot]:
             ".".join((*path, torch_name)),
             squeezed=2 if isinstance(cell, _CONV1D) and name == "weight" else None,
             optional=isinstance(cell, _INSTANCE_NORM) and name in _STATISTICS,
-            counts=torch_name == "running_var" and not isinstance(cell, _INSTANCE_NORM),
+            counts=name == "moving_variance" and not isinstance(cell, _INSTANCE_NORM),
         )
 
 
@@ -134,8 +139,12 @@ def compile_rules(rules: NamingRules) -> list[tuple[re.Pattern[str], str | Calla
     pairs = list(rules.items() if isinstance(rules, Mapping) else rules)
     compiled = []
     for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
-                and isinstance(pair[1], str)):
+        if not (
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and isinstance(pair[1], str)
+        ):
             raise TypeError(f"'rules' must hold pairs (pattern, replacement) of str, got {pair!r}")
         try:
             compiled.append((re.compile(pair[0]), pair[1]))
