@@ -121,7 +121,14 @@ class InABranch(Written):
         return x
 
 
-@pytest.mark.parametrize("kind", [Nested, Statements, OtherName, InABranch])
+class AskedForPlainly(Written):
+    def construct(self, x):
+        if self.bn is not None:
+            return self.bn(self.conv(x))
+        return x
+
+
+@pytest.mark.parametrize("kind", [Nested, Statements, OtherName, InABranch, AskedForPlainly])
 def test_what_is_written_clearly_is_folded(kind):
     net = randomized(kind())
     assert assert_folded_alike(net, volume((2, 2, 5, 6, 7))).folded == {"bn": "conv"}
@@ -201,6 +208,136 @@ class LoopOverLayers(Written):
         for layer in (self.conv, self.bn):
             x = layer(x)
         return x
+
+
+class InList(nn.Cell):
+    """Layers in a CellList, in the way that a subclass runs them."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn = bn3d.BatchNorm3d(4)  # the CellList below comes second, with the same layer
+        self.layers = nn.CellList([conv(), self.bn, nn.ReLU()])
+        del self._cells["bn"]
+
+
+class ListAsChain(InList):
+    def construct(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class ListWithFeatures(InList):
+    def construct(self, x):
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x.mean())
+        return features[0] + features[1]
+
+
+class ListByIndex(InList):
+    def construct(self, x):
+        y = self.layers[0](x)
+        return self.layers[1](y) + y
+
+
+class SequentialWithFeatures(InList):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.SequentialCell(*self.layers)
+
+    def construct(self, x):
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x.mean())
+        return features[0] + features[1]
+
+
+class SequentialOpened(SequentialWithFeatures):
+    def construct(self, x):
+        return self.layers(x).mean() + self.layers[0](x).mean()
+
+
+class Inner(Written):
+    def construct(self, x):
+        return self.bn(self.conv(x))
+
+
+class ReachedFromOutside(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.inner = Inner()
+
+    def construct(self, x):
+        return self.inner(x) + self.inner.conv(x)
+
+
+class BlocksInAList(nn.Cell):
+    """A list of SequentialCells, each called as a whole, with what comes out of each kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.CellList(
+            [nn.SequentialCell(conv(2, 4), bn3d.BatchNorm3d(4)) for _ in range(2)]
+        )
+
+    def construct(self, x):
+        total = 0
+        for block in self.blocks:
+            total = total + block(x).mean()
+        return total
+
+
+class BlocksOpened(BlocksInAList):
+    def construct(self, x):
+        total = 0
+        for block in self.blocks:
+            for layer in block:
+                x = layer(x)
+                total = total + x.mean()
+            x = x[:, :2]
+        return total
+
+
+class EndsOfSequentials(Written):
+    """The convolution ends one SequentialCell, the batch norm begins another."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = nn.SequentialCell(nn.ReLU(), nn.SequentialCell(conv()))
+        self.after = nn.SequentialCell(bn3d.BatchNorm3d(4), nn.ReLU())
+
+    def construct(self, x):
+        return self.after(self.before(x))
+
+
+class EndOfASharedSequential(EndsOfSequentials):
+    def construct(self, x):
+        return self.after(self.before(x)) + self.before(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "folded"),
+    [
+        (ListAsChain, 1),
+        (ListWithFeatures, 0),
+        (ListByIndex, 0),
+        (SequentialWithFeatures, 0),
+        (SequentialOpened, 0),
+        (ReachedFromOutside, 0),
+        (BlocksInAList, 2),
+        (BlocksOpened, 0),
+        (EndsOfSequentials, 1),
+        (EndOfASharedSequential, 0),
+    ],
+)
+def test_containers_are_folded_only_where_no_one_looks_inside(kind, folded):
+    report = assert_folded_alike(randomized(kind()), volume((2, 2, 5, 6, 7)))
+    assert len(report.folded) == folded
+    norms = 2 if kind in (BlocksInAList, BlocksOpened) else 1
+    assert len(report.left) >= norms - folded
 
 
 NOT_SEEN = "no Conv3d, Conv3dTranspose or Dense is seen right before it"
@@ -326,7 +463,7 @@ def test_another_dense_is_left(net):
 
 
 @pytest.mark.parametrize(
-    ("name", "folded", "left"), [("resnet3d", 10, 0), ("unet3d", 2, 1), ("r2plus1d", 4, 0)]
+    ("name", "folded", "left"), [("resnet3d", 10, 0), ("unet3d", 3, 0), ("r2plus1d", 4, 0)]
 )
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"])

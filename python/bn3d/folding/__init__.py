@@ -1,6 +1,7 @@
 """`fold` puts batch norm into the layer before it, for inference.
 
-`reading.py` finds which layer that is, `arithmetic.py` computes its new weights.
+`reading.py` finds which layer that is, by what `source.py` reads from `construct`;
+`arithmetic.py` computes its new weights.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ def fold(net: nn.Cell) -> FoldReport:
     files of the result that load without bn3d.
 
     What comes before a batch norm is read from the source of `construct`, without an input:
-    neighbours in a SequentialCell, `self.bn(self.conv(x))`, or two statements one after the
-    other. A Dense may be followed by a `reshape` to (-1, C, D, H, W) with known C, D, H, W.
-    Whatever is seen elsewhere as well, or not clearly, is left and reported.
+    neighbours in a SequentialCell or in a CellList that runs as one, `self.bn(self.conv(x))`,
+    or two statements one after the other. A Dense may be followed by a `reshape` to
+    (-1, C, D, H, W) with known C, D, H, W. Whatever is seen elsewhere as well, or not clearly,
+    is left and reported.
 
     Args:
         net: the network in evaluation mode, `net.set_train(False)`.

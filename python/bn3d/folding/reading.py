@@ -1,16 +1,14 @@
-"""Which layer feeds which batch norm, read from the source of `construct`.
+"""Which layer feeds which batch norm of a network.
 
-Read is what can be read safely; all else counts as not seen. A layer must be in one place of
-the network and be called in one place of the source, and its output must go nowhere else.
+Both must be in one place of the network and of the source, and the output of the first must go
+nowhere else; `source.py` reads that from `construct`.
 """
 
 from __future__ import annotations
 
 import ast
-import inspect
 import itertools
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +18,13 @@ from mindspore import nn
 from bn3d import new_style
 from bn3d.cells import cells
 from bn3d.folding.arithmetic import PRODUCERS
+from bn3d.folding.source import Source
 
 __all__ = ["Pair", "read_pairs"]
+
+_DENSE_NEEDS_RESHAPE = (
+    "the Dense before it needs a reshape to (-1, C, D, H, W) between them, of known C, D, H, W"
+)
 
 
 @dataclass(frozen=True)
@@ -32,30 +35,28 @@ class Pair:
     norm: nn.Cell
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """`self.norm(self.producer(...))` in a source, with the shape of a reshape between them."""
-
-    producer: str
-    norm: str
-    shape: list[ast.expr] | None = None
+_Neighbours = tuple[nn.Cell, nn.Cell, bool, str | None]
 
 
 def read_pairs(net: nn.Cell) -> dict[int, Pair | str]:
-    """By the id of each batch norm layer: the pair, or why there is none."""
-    uses, weights = _uses(net)
+    """By the id of each batch norm layer that follows a layer: the pair, or why there is none."""
+    places, weights = _places(net)
     found: dict[int, Pair | str] = {}
-    for _, parent in cells(net):
-        for producer, norm, unclear in _pairs_of(parent):
-            reason = unclear or _reason_against(norm, "it", uses)
-            reason = reason or _reason_against(producer, "the layer before it", uses)
-            if weights[id(producer.weight)] > 1:
-                reason = reason or "the layer before it shares its weight with another"
-            found[id(norm)] = reason or Pair(producer, norm)
+    for before, after, reshaped, unclear in _neighbours(net):
+        enclosing = [*_ends(before, -1), *_ends(after, 0)]
+        producer, norm = _ends(before, -1)[-1], _ends(after, 0)[-1]
+        if not isinstance(producer, PRODUCERS) or not isinstance(norm, new_style.STOCK):
+            continue
+        reasons = [unclear, *(_reason_against(cell, places) for cell in enclosing)]
+        if weights[id(producer.weight)] > 1:
+            reasons.append("the layer before it shares its weight with another")
+        if isinstance(producer, nn.Dense) and not reshaped:
+            reasons.append(_DENSE_NEEDS_RESHAPE)
+        found[id(norm)] = next(filter(None, reasons), None) or Pair(producer, norm)
     return found
 
 
-def _uses(net: nn.Cell) -> tuple[Counter, Counter]:
+def _places(net: nn.Cell) -> tuple[Counter, Counter]:
     """How many places of the network hold each cell, and how many cells each parameter."""
     places, parameters = Counter(), Counter()
     for _, cell in cells(net):
@@ -70,8 +71,79 @@ def _uses(net: nn.Cell) -> tuple[Counter, Counter]:
     return places, parameters
 
 
-def _reason_against(cell: nn.Cell, what: str, uses: Counter) -> str | None:
-    if uses[id(cell)] > 1:
+def _neighbours(net: nn.Cell) -> Iterator[_Neighbours]:
+    """(first, second, reshaped, reason): two cells, the second of which takes the output of the
+    first, maybe after a reshape, and what speaks against that being all.
+    """
+    elsewhere = set().union(*(Source.of(type(c)).elsewhere for _, c in cells(net) if _is_own(c)))
+    if _is_container(net):
+        yield from _in_container(net, "chain")
+    for _, parent in cells(net):
+        if not _is_own(parent):
+            continue
+        source = Source.of(type(parent))
+        for name, child in parent._cells.items():
+            if _is_container(child):
+                way = "unknown" if name in elsewhere else source.how_run(name)
+                yield from _in_container(child, way)
+        for call in source.calls:
+            before, after = parent._cells.get(call.before), parent._cells.get(call.after)
+            if before is None or after is None:
+                continue
+            reason = None
+            if source.uses[call.before] > 1 or source.uses[call.after] > 1:
+                reason = "it or the layer before it is used more than once in the source"
+            elif {call.before, call.after} & elsewhere:
+                reason = "the source of another cell reaches for it or the layer before it"
+            elif call.shape is not None:
+                reason = "there is a reshape between it and the layer before it"
+                if isinstance(before, nn.Dense):
+                    reason = _reason_against_reshape(call.shape, parent, before, after)
+            yield before, after, call.shape is not None, reason
+
+
+def _in_container(container: nn.Cell, way: str) -> Iterator[_Neighbours]:
+    items = _items(container)
+    unclear = None if way == "chain" else "how the layers of its container are run is not clear"
+    for before, after in itertools.pairwise(items):
+        yield before, after, False, unclear
+    for item in items:
+        if _is_container(item):
+            called = way != "unknown" and not isinstance(item, nn.CellList)
+            yield from _in_container(item, "chain" if called else "unknown")
+
+
+def _is_container(cell: nn.Cell) -> bool:
+    if isinstance(cell, nn.SequentialCell):
+        return type(cell).construct is nn.SequentialCell.construct
+    return isinstance(cell, nn.CellList)
+
+
+def _is_own(cell: nn.Cell) -> bool:
+    """Whether a cell has a source to read: one of the network's own classes."""
+    return not type(cell).__module__.startswith("mindspore.") and not isinstance(
+        cell, (*new_style.STOCK, *PRODUCERS)
+    )
+
+
+def _ends(cell: nn.Cell, index: int) -> list[nn.Cell]:
+    """The cell and, of SequentialCells, the first (0) or last (-1) cell in it, and so on."""
+    path = [cell]
+    while _is_container(path[-1]) and isinstance(path[-1], nn.SequentialCell) and _items(path[-1]):
+        path.append(_items(path[-1])[index])
+    return path
+
+
+def _items(container: nn.Cell) -> list[nn.Cell]:
+    """What a container runs: of a SequentialCell the `cell_list`, not its `_cells`."""
+    if isinstance(container, nn.SequentialCell):
+        return list(container.cell_list)
+    return list(container._cells.values())
+
+
+def _reason_against(cell: nn.Cell, places: Counter) -> str | None:
+    what = "it" if isinstance(cell, new_style.STOCK) else f"the {type(cell).__name__} before it"
+    if places[id(cell)] > 1:
         return f"{what} is in more than one place of the network"
     if cell._forward_hook or cell._forward_pre_hook:
         return f"{what} has hooks"
@@ -80,198 +152,32 @@ def _reason_against(cell: nn.Cell, what: str, uses: Counter) -> str | None:
     if isinstance(cell, PRODUCERS) and not any(
         type(cell).construct is kind.construct for kind in PRODUCERS
     ):
-        return f"{what}, a {type(cell).__qualname__}, has a construct of its own"
+        return f"{what} has a construct of its own"
     return None
 
 
-def _pairs_of(parent: nn.Cell) -> Iterator[tuple[nn.Cell, nn.Cell, str | None]]:
-    if isinstance(parent, nn.SequentialCell):
-        if type(parent).construct is nn.SequentialCell.construct:
-            children = list(parent.cell_list)
-            for producer, norm in itertools.pairwise(children):
-                if _is_pair(producer, norm):
-                    dense = isinstance(producer, nn.Dense)
-                    yield producer, norm, _DENSE_NEEDS_RESHAPE if dense else None
-        return
-    if type(parent).__module__.startswith("mindspore."):
-        return
-    for seen in _read(type(parent)):
-        producer, norm = (parent._cells.get(name) for name in (seen.producer, seen.norm))
-        if not _is_pair(producer, norm):
-            continue
-        calls = _calls_of(type(parent))
-        reason = None
-        if calls[seen.producer] > 1 or calls[seen.norm] > 1:
-            reason = "it or the layer before it is used more than once in the source"
-        elif isinstance(producer, nn.Dense) and not _keeps_rows(seen.shape, parent, producer, norm):
-            reason = _DENSE_NEEDS_RESHAPE
-        elif not isinstance(producer, nn.Dense) and seen.shape is not None:
-            reason = "there is a reshape between it and the layer before it"
-        yield producer, norm, reason
-
-
-_DENSE_NEEDS_RESHAPE = (
-    "the Dense before it needs a reshape to (-1, C, D, H, W) between them, of known C, D, H, W"
-)
-
-
-def _is_pair(producer: nn.Cell | None, norm: nn.Cell | None) -> bool:
-    return isinstance(producer, PRODUCERS) and isinstance(norm, new_style.STOCK)
-
-
-def _keeps_rows(shape, parent: nn.Cell, dense: nn.Dense, norm: nn.Cell) -> bool:
-    """Whether a reshape is one of (N, features) to (N, C, D, H, W)."""
-    if shape is None or len(shape) != 5:
-        return False
+def _reason_against_reshape(shape, parent: nn.Cell, dense: nn.Dense, norm: nn.Cell) -> str | None:
+    """None if the reshape is one of (N, features) to (N, C, D, H, W)."""
     values = [_number(expression, parent) for expression in shape]
-    return (
-        values[0] == -1
+    fits = (
+        len(values) == 5
+        and values[0] == -1
         and None not in values
+        and isinstance(norm, new_style.STOCK)
         and values[1] == norm.bn2d.num_features
         and math.prod(values[1:]) == dense.out_channels
     )
+    return None if fits else _DENSE_NEEDS_RESHAPE
 
 
 def _number(expression: ast.expr, parent: nn.Cell) -> int | None:
     """The value of a literal or of `self.name`."""
-    try:
-        value = ast.literal_eval(expression)
-    except ValueError:
-        name = _attribute_of_self(expression)
-        value = getattr(parent, name, None) if name else None
-    return value if type(value) is int else None
-
-
-def _functions(kind: type) -> Iterator[ast.FunctionDef]:
-    """The source of every method that a network's own class has or inherits but __init__."""
-    taken = set()
-    for base in kind.__mro__:
-        if base.__module__.startswith("mindspore.") or not issubclass(base, nn.Cell):
-            continue
-        for name, method in vars(base).items():
-            if name == "__init__" or name in taken or not inspect.isfunction(method):
-                continue
-            taken.add(name)
+    match expression:
+        case ast.Attribute(value=ast.Name(id="self"), attr=name):
+            value = getattr(parent, name, None)
+        case _:
             try:
-                tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
-            except (OSError, TypeError, SyntaxError):
-                continue
-            if tree.body and isinstance(tree.body[0], ast.FunctionDef):
-                yield tree.body[0]
-
-
-def _calls_of(kind: type) -> Counter:
-    """How often each `self.name` is in the source."""
-    return Counter(
-        node.attr
-        for function in _functions(kind)
-        for node in ast.walk(function)
-        if _attribute_of_self(node)
-    )
-
-
-def _read(kind: type) -> Iterator[_Seen]:
-    for function in _functions(kind):
-        if function.name == "construct":
-            yield from _Reader(function).pairs()
-
-
-class _Reader:
-    """Reads one `construct`."""
-
-    def __init__(self, function: ast.FunctionDef):
-        self.function = function
-        self.loops = [n for n in ast.walk(function) if isinstance(n, ast.For | ast.While)]
-
-    def pairs(self) -> Iterator[_Seen]:
-        for node in ast.walk(self.function):
-            for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
-                if isinstance(block, list):
-                    for index, statement in enumerate(block):
-                        yield from self._pairs_in(block, index, statement)
-
-    def _pairs_in(self, block: list, index: int, statement: ast.stmt) -> Iterator[_Seen]:
-        if not isinstance(statement, ast.Assign | ast.Return | ast.Expr):
-            return
-        for node in ast.walk(statement):
-            norm = _called_layer(node)
-            if norm:
-                found = self._producer(node.args[0], block, index)
-                if found:
-                    yield _Seen(found[0], norm, found[1])
-
-    def _producer(self, expression, block, index) -> tuple[str, list | None] | None:
-        """The layer that computes an expression, and the shape it is reshaped to."""
-        layer = _called_layer(expression)
-        if layer:
-            return layer, None
-        reshaped = _reshape(expression)
-        if reshaped:
-            inner, shape = reshaped
-            found = self._producer(inner, block, index)
-            return (found[0], shape) if found and found[1] is None else None
-        if isinstance(expression, ast.Name) and index > 0:
-            before = block[index - 1]
-            if (
-                isinstance(before, ast.Assign)
-                and len(before.targets) == 1
-                and isinstance(before.targets[0], ast.Name)
-                and before.targets[0].id == expression.id
-                and self._read_only_in(block[index], expression.id)
-            ):
-                return self._producer(before.value, block, index - 1)
-        return None
-
-    def _read_only_in(self, statement: ast.stmt, name: str) -> bool:
-        """Whether a variable is read once in a statement and never after it."""
-        reads = [n for n in ast.walk(statement) if _reads(n, name)]
-        if len(reads) != 1:
-            return False
-        rebound = isinstance(statement, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == name for target in statement.targets
-        )
-        if rebound or isinstance(statement, ast.Return):
-            return True
-        in_loop = any(statement in list(ast.walk(loop)) for loop in self.loops)
-        return not any(
-            _reads(node, name) and (in_loop or node.lineno > statement.end_lineno)
-            for node in ast.walk(self.function)
-            if node is not reads[0]
-        )
-
-
-def _reads(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-
-
-def _attribute_of_self(node: ast.AST) -> str | None:
-    if (
-        isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "self"
-    ):
-        return node.attr
-    return None
-
-
-def _called_layer(node: ast.AST) -> str | None:
-    """The name in `self.name(x)`."""
-    if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
-        return _attribute_of_self(node.func)
-    return None
-
-
-def _reshape(node: ast.AST) -> tuple[ast.expr, list[ast.expr]] | None:
-    """(x, shape) of `x.reshape(...)`, `x.view(...)` and `ops.reshape(x, ...)`."""
-    if not isinstance(node, ast.Call) or node.keywords or not isinstance(node.func, ast.Attribute):
-        return None
-    if node.func.attr not in ("reshape", "view"):
-        return None
-    owner = node.func.value
-    if isinstance(owner, ast.Name) and owner.id in ("ops", "mint"):
-        inner, arguments = node.args[0], node.args[1:]
-    else:
-        inner, arguments = owner, node.args
-    if len(arguments) == 1 and isinstance(arguments[0], ast.Tuple | ast.List):
-        arguments = arguments[0].elts
-    return inner, list(arguments)
+                value = ast.literal_eval(expression)
+            except ValueError:
+                value = None
+    return value if type(value) is int else None
