@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
 import pytest
+
+import bn3d
 
 MODES = {"pynative": ms.PYNATIVE_MODE, "graph": ms.GRAPH_MODE}
 
@@ -20,3 +25,9 @@ def mode(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240501)
+
+
+@pytest.fixture
+def child_environment():
+    """Environment of a Python that is to find the bn3d under test."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).parent) for p in bn3d.__path__)}

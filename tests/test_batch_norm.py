@@ -422,13 +422,13 @@ def test_arguments_that_stock_takes_too(argument):
             SHAPE,
             np.int32,
             TypeError,
-            "a Tensor of float32, float16, bfloat16 or float64, got .*int32",
+            "a Tensor of float32.*, got .*int32",
         ),
         (
             SHAPE,
             np.bool_,
             TypeError,
-            "a Tensor of float32, float16, bfloat16 or float64, got .*bool",
+            "a Tensor of float32.*, got .*bool",
         ),
     ],
 )

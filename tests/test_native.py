@@ -53,7 +53,7 @@ def assert_ulps(got, wanted, dtype):
 
 
 def assert_relative(got, wanted, tolerance=1e-6):
-    """Relative to the channel vector's typical size: sums that cancel to 0 have none of their own."""
+    """Relative to the vector's typical size: a sum that cancels to 0 has none of its own."""
     scale = np.sqrt(np.mean(np.square(wanted))) + 1e-300
     assert np.abs(got - wanted).max() <= tolerance * scale
 
@@ -193,7 +193,7 @@ def test_bits_do_not_depend_on_threads_or_runs(shape, dtype):
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="one instruction set elsewhere")
-def test_bits_do_not_depend_on_the_instruction_set():
+def test_bits_do_not_depend_on_the_instruction_set(child_environment):
     script = (
         "import hashlib, native, test_native\n"
         "from bn3d import library\n"
@@ -205,7 +205,7 @@ def test_bits_do_not_depend_on_the_instruction_set():
     for wanted in ("baseline", "avx2", "avx512"):
         run = subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "BN3D_ISA": wanted, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**child_environment, "BN3D_ISA": wanted},
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

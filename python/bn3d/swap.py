@@ -11,13 +11,15 @@ import functools
 import inspect
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mindspore import nn
+from mindspore import mint, nn
 
+from bn3d import new_style
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import attach, detach
+from bn3d.cells import cells, forget_compiled
 
 __all__ = ["SwapReport", "restore", "swap"]
 
@@ -55,11 +57,16 @@ class _Swapped(BatchNorm3d):
 
 
 def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
-    """Let every `nn.BatchNorm3d` in a network compute with bn3d, in place.
+    """Let every `nn.BatchNorm3d` and `mint.nn.BatchNorm3d` in a network compute with bn3d, in
+    place.
 
     The cells and their `Parameter` objects stay the very same. Subclasses of `nn.BatchNorm3d`
     that keep its `construct` stay subclasses of their class; those with a `construct` of
     their own are left alone with a warning. Networks that were compiled compile again.
+
+    A layer with PyTorch's arguments (`mint.nn.BatchNorm3d`) keeps its parameters' names; its
+    `num_batches_tracked`, of use with momentum None alone, stays as it is, and momentum None
+    is left alone.
 
     Args:
         net: the network, or a bare layer.
@@ -77,10 +84,10 @@ def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
     also = _check(net, also)
     report = SwapReport()
     to_swap = []
-    for name, cell in _cells(net):
+    for name, cell in cells(net):
         if isinstance(cell, BatchNorm3d):
             report.already.append(name)
-        elif isinstance(cell, nn.BatchNorm3d) or (also and isinstance(cell, also)):
+        elif isinstance(cell, new_style.STOCK + also):
             reason = _reason_to_leave(cell, also)
             if reason is None:
                 to_swap.append((name, cell))
@@ -89,12 +96,14 @@ def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
                 warnings.warn(f"bn3d.swap leaves {name!r} alone: {reason}", stacklevel=2)
     for name, cell in to_swap:
         stock = type(cell)
+        if new_style.is_new_style(cell):
+            new_style.adopt(cell)
         attach(cell)
         cell.__class__ = _swapped_class(stock)
         report.changed.append(name)
     if report.changed:
-        _forget_compiled(net)
-    elif not report.already:
+        forget_compiled(net)
+    elif not report.already and not report.left:
         warnings.warn(
             f"bn3d.swap found no mindspore.nn.BatchNorm3d to change in {type(net).__name__}; "
             "a network with a BatchNorm3d class of its own needs swap(net, also=(ThatClass,))",
@@ -112,15 +121,17 @@ def restore(net: nn.Cell) -> SwapReport:
     """
     _check(net, ())
     report = SwapReport()
-    for name, cell in _cells(net):
+    for name, cell in cells(net):
         if isinstance(cell, _Swapped):
             cell.__class__ = cell._bn3d_stock_class
             detach(cell)
+            if new_style.is_new_style(cell):
+                new_style.release(cell)
             report.changed.append(name)
-        elif isinstance(cell, nn.BatchNorm3d):
+        elif isinstance(cell, new_style.STOCK):
             report.already.append(name)
     if report.changed:
-        _forget_compiled(net)
+        forget_compiled(net)
     return report
 
 
@@ -136,39 +147,12 @@ def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
     return also
 
 
-def _cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
-    """Every cell that the network can reach, once: sub-cells, and cells in the lists,
-    tuples and dictionaries that are attributes of them.
-    """
-    seen: set[int] = set()
-
-    def walk(name: str, value: object) -> Iterator[tuple[str, nn.Cell]]:
-        if id(value) in seen:
-            return
-        if isinstance(value, nn.Cell):
-            seen.add(id(value))
-            yield name, value
-            # Attributes first that are cells, then what cells may hide in.
-            children = {**value._cells, **value.__dict__}
-            for key, child in children.items():
-                if key not in ("_cells", "_params"):
-                    yield from walk(f"{name}.{key}" if name else key, child)
-        elif isinstance(value, dict):
-            seen.add(id(value))
-            for key, child in value.items():
-                yield from walk(f"{name}.{key}", child)
-        elif isinstance(value, list | tuple):
-            seen.add(id(value))
-            for index, child in enumerate(value):
-                yield from walk(f"{name}.{index}", child)
-
-    yield from walk("", net)
-
-
 def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
     """Why a cell is not swapped, None where it is. Raises for a look-alike that is none."""
     kind = type(cell)
     asked_for = bool(also) and isinstance(cell, also)
+    if new_style.is_new_style(cell):
+        return _own_construct(kind) or new_style.reason_against(cell)
     inner = getattr(cell, "bn2d", None)
     if not isinstance(inner, nn.BatchNorm2d):
         text = f"{kind.__qualname__} has no mindspore.nn.BatchNorm2d in 'bn2d'"
@@ -181,14 +165,17 @@ def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
             raise ValueError(
                 f"'also': {kind.__qualname__}.construct must take one input, got {sorted(unknown)}"
             )
-    elif kind.construct is not nn.BatchNorm3d.construct:
-        return (
-            f"{kind.__module__}.{kind.__qualname__} has a construct of its own; "
-            f"swap(net, also=({kind.__name__},)) takes it all the same"
-        )
+    elif own := _own_construct(kind):
+        return f"{own}; swap(net, also=({kind.__name__},)) takes it all the same"
     if type(inner).construct is not nn.BatchNorm2d.construct:
         return f"its bn2d, a {type(inner).__qualname__}, has a construct of its own"
     return None
+
+
+def _own_construct(kind: type) -> str | None:
+    if any(kind.construct is stock.construct for stock in new_style.STOCK):
+        return None
+    return f"{kind.__module__}.{kind.__qualname__} has a construct of its own"
 
 
 @functools.cache
@@ -201,18 +188,13 @@ def _swapped_class(stock: type) -> type:
         "__module__": stock.__module__,
         "__reduce__": _Swapped.__reduce__,
         "_bn3d_stock_class": stock,
-        "_construct_stock": stock.construct,
         "construct": BatchNorm3d.construct,
     }
+    if stock.construct is not mint.nn.BatchNorm3d.construct:  # that has no kernel on a CPU
+        namespace["_construct_stock"] = stock.construct
     return type(stock.__name__, bases, namespace)
 
 
 def _unpickled(stock: type) -> nn.Cell:
     cls = _swapped_class(stock)
     return cls.__new__(cls)
-
-
-def _forget_compiled(net: nn.Cell) -> None:
-    """Let graphs that were compiled from these cells be compiled again."""
-    for _, cell in _cells(net):
-        cell.compile_cache.clear()

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,7 +190,7 @@ def test_the_script_prints_a_table(hosts: Hosts, run_file: Path, names: list[str
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "COLUMNS": "200", "PYTHON": shutil.which("python") or ""},
+        env={**os.environ, "COLUMNS": "200", "PYTHON": sys.executable},
     )
     assert done.returncode == code, done.stderr
     assert " good " in done.stdout and " ok " in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import platform
 import shutil
@@ -99,12 +100,16 @@ def test_an_operator_must_be_python_that_cann_reads(sources: Path, library: Path
 
 
 def test_a_damaged_file_is_refused(run_file: Path, parsed: Package, tmp_path: Path):
-    content = bytearray(run_file.read_bytes())
-    content[len(content) // 2] ^= 1
+    content = run_file.read_bytes()
     damaged = tmp_path / "damaged.run"
-    damaged.write_bytes(content)
-    with pytest.raises(InstallError):
-        Package.open(damaged)
+    intact = Package.open(run_file).files
+    # A flipped bit may hit data, a name, a header or a field that nobody reads.
+    for position in range(0, len(content), len(content) // 150):
+        flipped = bytearray(content)
+        flipped[position] ^= 1
+        damaged.write_bytes(flipped)
+        with contextlib.suppress(InstallError):
+            assert Package.open(damaged).files == intact
     damaged.write_bytes(content[: len(content) // 2])
     with pytest.raises(InstallError, match="not a readable package"):
         Package.open(damaged)
