@@ -85,7 +85,7 @@ def test_rank(layer, shape):
 
 @pytest.mark.parametrize("shape", CHANNELS)
 def test_channels(layer, shape):
-    x = Tensor(shape=shape, dtype=ms.float32, init="ones").init_data()
+    x = Tensor(np.ones(shape, np.float32))
     assert_refused(layer, x, ValueError, f"num_features = 3 channels, got {shape[1]}")
 
 
@@ -291,9 +291,9 @@ COMMANDS = [
     (["opp", "uninstall", "--path", "/nonexistent/opp"], "not installed in"),
     (["opp", "uninstall", "more"], "unexpected extra argument"),
     (["opp", "deploy"], "Missing argument"),
-    (["opp", "deploy", "host", "--jobs", "0"], "not in the range"),
-    (["opp", "deploy", "host", "--jobs", "many"], "not a valid int"),
-    (["opp", "deploy", "host", "--timeout", "soon"], "not a valid float"),
+    (["opp", "deploy", "host", "--jobs", "0"], "Invalid value for '--jobs'"),
+    (["opp", "deploy", "host", "--jobs", "many"], "Invalid value for '--jobs'"),
+    (["opp", "deploy", "host", "--timeout", "soon"], "Invalid value for '--timeout'"),
     (["opp", "deploy", "host"], "ASCEND_HOME_PATH"),
 ]
 

@@ -105,7 +105,9 @@ def _obstacle(name: str, target: str) -> str | None:
         return f"mindspore.ops.Custom exists on Linux only, this is {platform.system()}"
     try:
         importlib.import_module(f"bn3d.backends.{name}")
-    except (LibraryError, TypeError) as error:
-        # TypeError is MindSpore's answer to a library outside of MS_CUSTOM_AOT_WHITE_LIST.
+    except LibraryError as error:
         return str(error)
+    except TypeError as error:
+        # MindSpore's answer to a library outside of that folder.
+        return f"{error}; unset MS_CUSTOM_AOT_WHITE_LIST, or set it to a folder above that file"
     return None
