@@ -4,7 +4,7 @@
 
 It is this project's dependencies with the extra `test` and theirs, each with its version and
 licence. `pip install -r requirements-test.lock` makes the same environment again on the same
-version of Python; `scripts/audit.sh` looks for known vulnerabilities in it.
+version of Python, 3.11 or later; `scripts/audit.sh` looks for known vulnerabilities in it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
+import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from scikit_build_core._compat import tomllib
 
 ROOT = Path(__file__).parents[1]
 
