@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import mindspore as ms
 from mindspore import nn, ops
-from mindspore.ops import functional as F
+from mindspore.ops.functional import isconstant
 
 from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
@@ -29,6 +29,10 @@ from bn3d.backends.second_order import (
 __all__ = ["REDUCTIONS_VARIABLE", "Operators", "Split", "build", "settings"]
 
 REDUCTIONS_VARIABLE = "BN3D_REDUCTIONS"
+
+
+# A primitive: MindSpore 2.10 loses a Python function that a bprop and another pass both call.
+_zeros_like = ops.ZerosLike()
 
 
 class Operators(Protocol):
@@ -67,20 +71,23 @@ def settings(eps: float, momentum: float) -> tuple[float, float, int]:
 def build(
     operators: Operators,
     combine: Callable | None = None,
+    combine_gradients: Callable | None = None,
     compiled: Callable[[Callable], Callable] = lambda function: function,
 ) -> Split:
     """A backend's `forward_training` and `forward_inference` from the four operators.
 
     Args:
         operators: volumes in, float32 (C,) vectors in and out.
-        combine: adds up over devices: combine((sum, sum), count) -> ((sum, sum), count), with
-            float32 (C,) sums and the local number of values a channel, which it may take as
-            a number and return as a float32 tensor (1,). Called after each reduction, in the
-            forward pass and in the backward pass; all devices have the same shift then.
-            Default: this device alone.
+        combine: adds up over devices: (sums, count) -> (sums, count). The sums are a tuple of two
+            float32 (C,), the count is the number of values a channel: a number, or a float32
+            tensor (1,). Called after each reduction, of which there are two by default; all
+            devices have the same shift then. Default: this device alone.
+        combine_gradients: the same in the backward pass: sums -> sums. No Python function may be
+            called by both, for MindSpore 2.10 loses it; primitives and Cells may.
         compiled: wraps the functions that call the operators, such as `mindspore.jit`.
     """
-    training, inference = _Training(operators, combine), _Inference(operators)
+    training = _Training(operators, combine, combine_gradients)
+    inference = _Inference(operators)
 
     @compiled
     def normalize_by_batch(x, gamma, beta, shift, eps, reductions):
@@ -117,78 +124,79 @@ def build(
 class _Training(nn.Cell):
     """Forward pass in training; a Cell because that is how MindSpore takes a `bprop`."""
 
-    def __init__(self, operators, combine):
+    def __init__(self, operators, combine, combine_gradients):
         super().__init__(auto_prefix=False)
-        self.operators_reduce = operators.reduce
-        self.operators_apply = operators.apply
+        self.operator_reduce = operators.reduce
+        self.operator_apply = operators.apply
         self.combine = combine or _this_device
-        self.gradient = _TrainingGradient(operators, combine)
+        self.gradient = _TrainingGradient(operators, combine_gradients)
 
     def construct(self, x, gamma, beta, shift, eps, reductions):
         """(y, mean, rest, biased variance, count)."""
         for _ in range(reductions - 1):
-            shift = shift + self.sums(x, shift)[0]
-        first, second, count = self.sums(x, shift)
+            shift = shift + self.means(x, shift)[0]
+        first, second, count = self.means(x, shift)
         variance = ops.relu(second - first * first)
         mean = shift + first
         rest = first - (mean - shift)
         multiplier = gamma * ops.rsqrt(variance + eps)
-        y = self.operators_apply(x, mean, multiplier, beta - rest * multiplier)
+        y = self.operator_apply(x, mean, multiplier, beta - rest * multiplier)
         return y, mean, rest, variance, count
 
-    def sums(self, x, shift):
+    def means(self, x, shift):
         """Means of x - shift and of its square, and their count."""
-        (first, second), count = self.combine(self.operators_reduce(x, shift), _count(x))
+        (first, second), count = self.combine(self.operator_reduce(x, shift), _count(x))
         scale = 1 / _at_least_one(count)
         return first * scale, second * scale, count
 
     def bprop(self, x, gamma, beta, shift, eps, reductions, out, dout):
         """Gradients of y alone: nobody derives by the others."""
-        _, mean, rest, variance, _ = out
-        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, variance, eps)
-        return dx, dgamma, dbeta, ops.zeros_like(shift), 0.0, 0
+        _, mean, rest, variance, count = out
+        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, variance, count, eps)
+        return dx, dgamma, dbeta, _zeros_like(shift), 0.0, 0
 
 
 class _TrainingGradient(nn.Cell):
     """(dx, dgamma, dbeta) of `_Training`; the last two are sums over this device alone."""
 
-    def __init__(self, operators, combine):
+    def __init__(self, operators, combine_gradients):
         super().__init__(auto_prefix=False)
-        self.operators_grad_reduce = operators.grad_reduce
-        self.operators_grad_apply = operators.grad_apply
-        self.combine = combine or _this_device
+        self.operator_grad_reduce = operators.grad_reduce
+        self.operator_grad_apply = operators.grad_apply
+        self.combine = combine_gradients or _this_device_gradients
 
-    def construct(self, dy, x, gamma, mean, rest, variance, eps):
+    def construct(self, dy, x, gamma, mean, rest, variance, count, eps):
         rstd = ops.rsqrt(variance + eps)
-        dbeta, about_mean = self.operators_grad_reduce(dy, x, mean)
+        dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
         dgamma = (about_mean - rest * dbeta) * rstd
-        (sum_dgamma, sum_dbeta), count = self.combine((dgamma, dbeta), _count(x))
+        sum_dgamma, sum_dbeta = self.combine((dgamma, dbeta))
         a = gamma * rstd
-        a_scaled = a * (-1 / _at_least_one(count))
+        # An empty batch: the sums are 0 and dx has no values.
+        a_scaled = a * (-1 / (count + (count == 0)))
         b = a_scaled * rstd * sum_dgamma
         c = a_scaled * sum_dbeta - b * rest
-        return self.operators_grad_apply(dy, x, mean, a, b, c), dgamma, dbeta
+        return self.operator_grad_apply(dy, x, mean, a, b, c), dgamma, dbeta
 
-    def bprop(self, dy, x, gamma, mean, rest, variance, eps, out, dout):
-        eps = ops.zeros_like(gamma) + eps
-        d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, eps, dout)
+    def bprop(self, dy, x, gamma, mean, rest, variance, count, eps, out, dout):
+        wide_eps = _zeros_like(gamma) + eps
+        d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, wide_eps, dout)
         # The statistics are functions of x, and were derived as such.
-        zeros = ops.zeros_like(gamma)
-        return d_dy, d_x, d_gamma, zeros, zeros, zeros, 0.0
+        zeros = _zeros_like(gamma)
+        return d_dy, d_x, d_gamma, zeros, zeros, zeros, count * 0, 0.0
 
 
 class _Inference(nn.Cell):
     def __init__(self, operators):
         super().__init__(auto_prefix=False)
-        self.operators_apply = operators.apply
+        self.operator_apply = operators.apply
         self.gradient = _InferenceGradient(operators)
 
     def construct(self, x, gamma, beta, mean, variance, eps):
-        return self.operators_apply(x, mean, gamma * ops.rsqrt(variance + eps), beta)
+        return self.operator_apply(x, mean, gamma * ops.rsqrt(variance + eps), beta)
 
     def bprop(self, x, gamma, beta, mean, variance, eps, out, dout):
         dx, dgamma, dbeta = self.gradient(dout, x, gamma, mean, ops.rsqrt(variance + eps))
-        zeros = ops.zeros_like(gamma)
+        zeros = _zeros_like(gamma)
         return dx, dgamma, dbeta, zeros, zeros, 0.0
 
 
@@ -197,17 +205,17 @@ class _InferenceGradient(nn.Cell):
 
     def __init__(self, operators):
         super().__init__(auto_prefix=False)
-        self.operators_apply = operators.apply
-        self.operators_grad_reduce = operators.grad_reduce
+        self.operator_apply = operators.apply
+        self.operator_grad_reduce = operators.grad_reduce
 
     def construct(self, dy, x, gamma, mean, rstd):
-        dbeta, about_mean = self.operators_grad_reduce(dy, x, mean)
-        zeros = ops.zeros_like(gamma)
-        return self.operators_apply(dy, zeros, gamma * rstd, zeros), about_mean * rstd, dbeta
+        dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
+        zeros = _zeros_like(gamma)
+        return self.operator_apply(dy, zeros, gamma * rstd, zeros), about_mean * rstd, dbeta
 
     def bprop(self, dy, x, gamma, mean, rstd, out, dout):
         d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, mean, rstd, dout)
-        zeros = ops.zeros_like(gamma)
+        zeros = _zeros_like(gamma)
         return d_dy, d_x, d_gamma, zeros, zeros
 
 
@@ -215,11 +223,15 @@ def _this_device(sums, count):
     return sums, count
 
 
+def _this_device_gradients(sums):
+    return sums
+
+
 def _count(x):
     """Values a channel: a number, so that what follows from it costs no operator, or a float32
     tensor (1,) where the shape is not known before the run.
     """
-    if F.isconstant(x.shape):
+    if isconstant(x.shape):
         n, _, d, h, w = x.shape
         return n * d * h * w
     sizes = _float32(ops.TensorShape()(x))
