@@ -13,12 +13,12 @@ from bn3d.backends.composed import AXES, channel_mean, normalize, per_channel
 __all__ = ["gradient_of_gradient_inference", "gradient_of_gradient_training"]
 
 
-def gradient_of_gradient_training(dy, x, gamma, eps, douts):
+def gradient_of_gradient_training(dy, x, gamma, eps, douts, channel_mean=channel_mean):
     """Gradients towards (dy, x, gamma) of `bn3d.reference.gradient_training`.
 
     With h = normalised x, r = 1/sqrt(variance + eps), <.> the mean over a channel and
     (u, v, w) the incoming gradients: dx = gamma*r * (dy - <dy> - h*<dy*h>) is derived by dy,
-    by h (g below), by r and by gamma; h and r are then derived by x.
+    by h (g below), by r and by gamma; h and r are then derived by x. `channel_mean` is <.>.
     """
     wide = ops.cast(x, eps.dtype)
     eps = per_channel(eps, wide)
@@ -28,7 +28,7 @@ def gradient_of_gradient_training(dy, x, gamma, eps, douts):
     v = per_channel(douts[1], wide)
     w = per_channel(douts[2], wide)
 
-    h, _, variance = normalize(wide, eps)
+    h, _, variance = normalize(wide, eps, channel_mean)
     r = ops.rsqrt(variance + eps)
     mean_u, mean_uh = channel_mean(u), channel_mean(u * h)
     mean_dy, mean_dyh = channel_mean(dy), channel_mean(dy * h)

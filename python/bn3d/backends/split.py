@@ -21,12 +21,21 @@ import mindspore as ms
 from mindspore import nn, ops
 from mindspore.ops import functional as F
 
+from bn3d.backends.composed import channel_mean
 from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
     gradient_of_gradient_training,
 )
 
-__all__ = ["REDUCTIONS_VARIABLE", "Operators", "Split", "build", "settings"]
+__all__ = [
+    "REDUCTIONS_VARIABLE",
+    "Group",
+    "Operators",
+    "Split",
+    "build",
+    "settings",
+    "values_per_channel",
+]
 
 REDUCTIONS_VARIABLE = "BN3D_REDUCTIONS"
 
@@ -38,6 +47,25 @@ class Operators(Protocol):
     apply: Callable
     grad_reduce: Callable
     grad_apply: Callable
+
+
+class Group(Protocol):
+    """Devices whose batches count as one, such as `bn3d.backends.synchronised.Group`.
+
+    Vectors are float32 (C,). `count`, the values a channel, comes as a number or a float32
+    tensor (1,) and is returned as such a tensor.
+    """
+
+    def statistics(self, shift, first, second, count):
+        """(shift, first, second, count) of all devices from those of each: sums of x - shift
+        and of (x - shift)^2. The shifts of the devices differ; the one returned is common.
+        """
+
+    def sums(self, first, second, count):
+        """(first, second, count), added up over the devices."""
+
+    def channel_mean(self, x):
+        """What `bn3d.backends.composed.channel_mean` is for one device, differentiable."""
 
 
 class Split(NamedTuple):
@@ -66,21 +94,18 @@ def settings(eps: float, momentum: float) -> tuple[float, float, int]:
 
 def build(
     operators: Operators,
-    combine: Callable | None = None,
+    group: Group | None = None,
     compiled: Callable[[Callable], Callable] = lambda function: function,
 ) -> Split:
     """A backend's `forward_training` and `forward_inference` from the four operators.
 
     Args:
         operators: volumes in, float32 (C,) vectors in and out.
-        combine: adds up over devices: combine((sum, sum), count) -> ((sum, sum), count), with
-            float32 (C,) sums and the local number of values a channel, which it may take as
-            a number and return as a float32 tensor (1,). Called after each reduction, in the
-            forward pass and in the backward pass; all devices have the same shift then.
-            Default: this device alone.
+        group: asked once in each direction, after the last reduction. Default: this device
+            alone.
         compiled: wraps the functions that call the operators, such as `mindspore.jit`.
     """
-    training, inference = _Training(operators, combine), _Inference(operators)
+    training, inference = _Training(operators, group), _Inference(operators)
 
     @compiled
     def normalize_by_batch(x, gamma, beta, shift, eps, reductions):
@@ -117,30 +142,29 @@ def build(
 class _Training(nn.Cell):
     """Forward pass in training; a Cell because that is how MindSpore takes a `bprop`."""
 
-    def __init__(self, operators, combine):
+    def __init__(self, operators, group):
         super().__init__(auto_prefix=False)
         self.operators_reduce = operators.reduce
         self.operators_apply = operators.apply
-        self.combine = combine or _this_device
-        self.gradient = _TrainingGradient(operators, combine)
+        self.group = group
+        self.gradient = _TrainingGradient(operators, group)
 
     def construct(self, x, gamma, beta, shift, eps, reductions):
         """(y, mean, rest, biased variance, count)."""
+        count = values_per_channel(x)
         for _ in range(reductions - 1):
-            shift = shift + self.sums(x, shift)[0]
-        first, second, count = self.sums(x, shift)
+            shift = shift + self.operators_reduce(x, shift)[0] * (1 / _at_least_one(count))
+        first, second = self.operators_reduce(x, shift)
+        if self.group is not None:
+            shift, first, second, count = self.group.statistics(shift, first, second, count)
+        scale = 1 / _at_least_one(count)
+        first, second = first * scale, second * scale
         variance = ops.relu(second - first * first)
         mean = shift + first
         rest = first - (mean - shift)
         multiplier = gamma * ops.rsqrt(variance + eps)
         y = self.operators_apply(x, mean, multiplier, beta - rest * multiplier)
         return y, mean, rest, variance, count
-
-    def sums(self, x, shift):
-        """Means of x - shift and of its square, and their count."""
-        (first, second), count = self.combine(self.operators_reduce(x, shift), _count(x))
-        scale = 1 / _at_least_one(count)
-        return first * scale, second * scale, count
 
     def bprop(self, x, gamma, beta, shift, eps, reductions, out, dout):
         """Gradients of y alone: nobody derives by the others."""
@@ -152,17 +176,19 @@ class _Training(nn.Cell):
 class _TrainingGradient(nn.Cell):
     """(dx, dgamma, dbeta) of `_Training`; the last two are sums over this device alone."""
 
-    def __init__(self, operators, combine):
+    def __init__(self, operators, group):
         super().__init__(auto_prefix=False)
         self.operators_grad_reduce = operators.grad_reduce
         self.operators_grad_apply = operators.grad_apply
-        self.combine = combine or _this_device
+        self.group = group
 
     def construct(self, dy, x, gamma, mean, rest, variance, eps):
         rstd = ops.rsqrt(variance + eps)
         dbeta, about_mean = self.operators_grad_reduce(dy, x, mean)
         dgamma = (about_mean - rest * dbeta) * rstd
-        (sum_dgamma, sum_dbeta), count = self.combine((dgamma, dbeta), _count(x))
+        sum_dgamma, sum_dbeta, count = dgamma, dbeta, values_per_channel(x)
+        if self.group is not None:
+            sum_dgamma, sum_dbeta, count = self.group.sums(dgamma, dbeta, count)
         a = gamma * rstd
         a_scaled = a * (-1 / _at_least_one(count))
         b = a_scaled * rstd * sum_dgamma
@@ -171,7 +197,8 @@ class _TrainingGradient(nn.Cell):
 
     def bprop(self, dy, x, gamma, mean, rest, variance, eps, out, dout):
         eps = ops.zeros_like(gamma) + eps
-        d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, eps, dout)
+        mean_over = channel_mean if self.group is None else self.group.channel_mean
+        d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, eps, dout, mean_over)
         # The statistics are functions of x, and were derived as such.
         zeros = ops.zeros_like(gamma)
         return d_dy, d_x, d_gamma, zeros, zeros, zeros, 0.0
@@ -211,12 +238,8 @@ class _InferenceGradient(nn.Cell):
         return d_dy, d_x, d_gamma, zeros, zeros
 
 
-def _this_device(sums, count):
-    return sums, count
-
-
-def _count(x):
-    """Values a channel: a number, so that what follows from it costs no operator, or a float32
+def values_per_channel(x):
+    """N*D*H*W: a number, so that what follows from it costs no operator, or a float32
     tensor (1,) where the shape is not known before the run.
     """
     if F.isconstant(x.shape):
