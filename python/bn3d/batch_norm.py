@@ -106,6 +106,10 @@ class BatchNorm3d(nn.BatchNorm3d):
             x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
 
+    def _group(self):
+        """The communication group whose devices share their batch statistics."""
+        return None
+
     def __getstate__(self):
         return get_state(self)
 

@@ -7,7 +7,9 @@ Each backend is a module with
     forward_inference(x, gamma, beta, moving_mean, moving_variance, settings) -> y
 
 where x and y are (N, C, D, H, W) and the parameters (C,). `forward_training` also updates the
-moving statistics, unless momentum is 1.
+moving statistics, unless momentum is 1. Each also offers the four operators of `bn3d.operators`
+as `reduce`, `apply`, `grad_reduce` and `grad_apply`; batches that span devices are computed with
+them, see `bn3d.backends.synchronised`.
 
 | backend  | computes with                                       | runs on                  |
 |----------|-----------------------------------------------------|--------------------------|

@@ -21,17 +21,26 @@ import mindspore as ms
 from mindspore import nn, ops
 from mindspore.ops.functional import isconstant
 
+from bn3d.backends.composed import channel_mean
 from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
-    gradient_of_gradient_training,
+    gradient_of_gradient_training_by,
 )
 
-__all__ = ["REDUCTIONS_VARIABLE", "Operators", "Split", "build", "settings"]
+__all__ = [
+    "REDUCTIONS_VARIABLE",
+    "Group",
+    "Operators",
+    "Split",
+    "build",
+    "settings",
+    "values_per_channel",
+]
 
 REDUCTIONS_VARIABLE = "BN3D_REDUCTIONS"
 
-
-# A primitive: MindSpore 2.10 loses a Python function that a bprop and another pass both call.
+# A primitive: MindSpore 2.10 loses a Python function that two passes of a compiled gradient call,
+# a `construct` and its `bprop`, or a `bprop` and that one's `bprop`.
 _zeros_like = ops.ZerosLike()
 
 
@@ -42,6 +51,27 @@ class Operators(Protocol):
     apply: Callable
     grad_reduce: Callable
     grad_apply: Callable
+
+
+class Group(Protocol):
+    """Devices whose batches count as one, such as `bn3d.backends.synchronised.Group`.
+
+    Vectors are float32 (C,). `count`, the values a channel, comes as a number or a float32
+    tensor (1,) and is returned as such a tensor.
+    """
+
+    def statistics(self, shift, first, second, count):
+        """(shift, first, second, count) of all devices from those of each: sums of x - shift
+        and of (x - shift)^2. The shifts of the devices differ; the one returned is common.
+        """
+
+    def sums(self, first, second):
+        """(first, second), added up over the devices. Calls no Python function that
+        `statistics` calls too, see above.
+        """
+
+    def channel_mean(self, x):
+        """What `bn3d.backends.composed.channel_mean` is for one device, differentiable."""
 
 
 class Split(NamedTuple):
@@ -70,24 +100,18 @@ def settings(eps: float, momentum: float) -> tuple[float, float, int]:
 
 def build(
     operators: Operators,
-    combine: Callable | None = None,
-    combine_gradients: Callable | None = None,
+    group: Group | None = None,
     compiled: Callable[[Callable], Callable] = lambda function: function,
 ) -> Split:
     """A backend's `forward_training` and `forward_inference` from the four operators.
 
     Args:
         operators: volumes in, float32 (C,) vectors in and out.
-        combine: adds up over devices: (sums, count) -> (sums, count). The sums are a tuple of two
-            float32 (C,), the count is the number of values a channel: a number, or a float32
-            tensor (1,). Called after each reduction, of which there are two by default; all
-            devices have the same shift then. Default: this device alone.
-        combine_gradients: the same in the backward pass: sums -> sums. No Python function may be
-            called by both, for MindSpore 2.10 loses it; primitives and Cells may.
+        group: asked once in each direction, after the last reduction. Default: this device
+            alone.
         compiled: wraps the functions that call the operators, such as `mindspore.jit`.
     """
-    training = _Training(operators, combine, combine_gradients)
-    inference = _Inference(operators)
+    training, inference = _Training(operators, group), _Inference(operators)
 
     @compiled
     def normalize_by_batch(x, gamma, beta, shift, eps, reductions):
@@ -100,7 +124,7 @@ def build(
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
         eps, momentum, reductions = settings
-        y, mean, rest, variance, count = normalize_by_batch(
+        y, mean, rest, variance, count, _ = normalize_by_batch(
             x, _float32(gamma), _float32(beta), _float32(moving_mean), eps, reductions
         )
         if momentum < 1:
@@ -124,65 +148,68 @@ def build(
 class _Training(nn.Cell):
     """Forward pass in training; a Cell because that is how MindSpore takes a `bprop`."""
 
-    def __init__(self, operators, combine, combine_gradients):
+    def __init__(self, operators, group):
         super().__init__(auto_prefix=False)
         self.operator_reduce = operators.reduce
         self.operator_apply = operators.apply
-        self.combine = combine or _this_device
-        self.gradient = _TrainingGradient(operators, combine_gradients)
+        self.group = group
+        self.gradient = _TrainingGradient(operators, group)
 
     def construct(self, x, gamma, beta, shift, eps, reductions):
-        """(y, mean, rest, biased variance, count)."""
+        """(y, mean, rest, biased variance, count, 1/count)."""
+        count = values_per_channel(x)
         for _ in range(reductions - 1):
-            shift = shift + self.means(x, shift)[0]
-        first, second, count = self.means(x, shift)
+            shift = shift + self.operator_reduce(x, shift)[0] * (1 / _at_least_one(count))
+        first, second = self.operator_reduce(x, shift)
+        if self.group is not None:
+            shift, first, second, count = self.group.statistics(shift, first, second, count)
+        scale = 1 / _at_least_one(count)
+        first, second = first * scale, second * scale
         variance = ops.relu(second - first * first)
         mean = shift + first
         rest = first - (mean - shift)
         multiplier = gamma * ops.rsqrt(variance + eps)
         y = self.operator_apply(x, mean, multiplier, beta - rest * multiplier)
-        return y, mean, rest, variance, count
-
-    def means(self, x, shift):
-        """Means of x - shift and of its square, and their count."""
-        (first, second), count = self.combine(self.operator_reduce(x, shift), _count(x))
-        scale = 1 / _at_least_one(count)
-        return first * scale, second * scale, count
+        return y, mean, rest, variance, count, scale
 
     def bprop(self, x, gamma, beta, shift, eps, reductions, out, dout):
         """Gradients of y alone: nobody derives by the others."""
-        _, mean, rest, variance, count = out
-        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, variance, count, eps)
+        _, mean, rest, variance, _, scale = out
+        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, variance, scale, eps)
         return dx, dgamma, dbeta, _zeros_like(shift), 0.0, 0
 
 
 class _TrainingGradient(nn.Cell):
     """(dx, dgamma, dbeta) of `_Training`; the last two are sums over this device alone."""
 
-    def __init__(self, operators, combine_gradients):
+    def __init__(self, operators, group):
         super().__init__(auto_prefix=False)
         self.operator_grad_reduce = operators.grad_reduce
         self.operator_grad_apply = operators.grad_apply
-        self.combine = combine_gradients or _this_device_gradients
+        self.group = group
+        self.second_order = gradient_of_gradient_training_by(
+            channel_mean if group is None else group.channel_mean
+        )
 
-    def construct(self, dy, x, gamma, mean, rest, variance, count, eps):
+    def construct(self, dy, x, gamma, mean, rest, variance, scale, eps):
         rstd = ops.rsqrt(variance + eps)
         dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
         dgamma = (about_mean - rest * dbeta) * rstd
-        sum_dgamma, sum_dbeta = self.combine((dgamma, dbeta))
+        sum_dgamma, sum_dbeta = dgamma, dbeta
+        if self.group is not None:
+            sum_dgamma, sum_dbeta = self.group.sums(dgamma, dbeta)
         a = gamma * rstd
-        # An empty batch: the sums are 0 and dx has no values.
-        a_scaled = a * (-1 / (count + (count == 0)))
+        a_scaled = a * -scale
         b = a_scaled * rstd * sum_dgamma
         c = a_scaled * sum_dbeta - b * rest
         return self.operator_grad_apply(dy, x, mean, a, b, c), dgamma, dbeta
 
-    def bprop(self, dy, x, gamma, mean, rest, variance, count, eps, out, dout):
+    def bprop(self, dy, x, gamma, mean, rest, variance, scale, eps, out, dout):
         wide_eps = _zeros_like(gamma) + eps
-        d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, wide_eps, dout)
+        d_dy, d_x, d_gamma = self.second_order(dy, x, gamma, wide_eps, dout)
         # The statistics are functions of x, and were derived as such.
         zeros = _zeros_like(gamma)
-        return d_dy, d_x, d_gamma, zeros, zeros, zeros, count * 0, 0.0
+        return d_dy, d_x, d_gamma, zeros, zeros, zeros, scale * 0, 0.0
 
 
 class _Inference(nn.Cell):
@@ -219,16 +246,8 @@ class _InferenceGradient(nn.Cell):
         return d_dy, d_x, d_gamma, zeros, zeros
 
 
-def _this_device(sums, count):
-    return sums, count
-
-
-def _this_device_gradients(sums):
-    return sums
-
-
-def _count(x):
-    """Values a channel: a number, so that what follows from it costs no operator, or a float32
+def values_per_channel(x):
+    """N*D*H*W: a number, so that what follows from it costs no operator, or a float32
     tensor (1,) where the shape is not known before the run.
     """
     if isconstant(x.shape):
