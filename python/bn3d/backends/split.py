@@ -26,6 +26,7 @@ from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
     gradient_of_gradient_training_by,
 )
+from bn3d.execution import is_compiling
 
 __all__ = [
     "REDUCTIONS_VARIABLE",
@@ -46,6 +47,15 @@ _zeros_like = ops.ZerosLike()
 
 class Operators(Protocol):
     """A provider of the four operators, such as `bn3d.backends.native`."""
+
+    reduce: Callable
+    apply: Callable
+    grad_reduce: Callable
+    grad_apply: Callable
+
+
+class Provided(NamedTuple):
+    """The four operators by themselves."""
 
     reduce: Callable
     apply: Callable
@@ -101,7 +111,7 @@ def settings(eps: float, momentum: float) -> tuple[float, float, int]:
 def build(
     operators: Operators,
     group: Group | None = None,
-    compiled: Callable[[Callable], Callable] = lambda function: function,
+    compiled: Callable[[Callable], Callable] | None = None,
 ) -> Split:
     """A backend's `forward_training` and `forward_inference` from the four operators.
 
@@ -109,17 +119,20 @@ def build(
         operators: volumes in, float32 (C,) vectors in and out.
         group: asked once in each direction, after the last reduction. Default: this device
             alone.
-        compiled: wraps the functions that call the operators, such as `mindspore.jit`.
+        compiled: wraps what calls the operators, where nothing compiles it anyway, that is in
+            PyNative mode; such as `mindspore.jit`.
     """
     training, inference = _Training(operators, group), _Inference(operators)
 
-    @compiled
     def normalize_by_batch(x, gamma, beta, shift, eps, reductions):
         return training(x, gamma, beta, shift, eps, reductions)
 
-    @compiled
     def normalize_by_constants(x, gamma, beta, mean, variance, eps):
         return inference(x, gamma, beta, mean, variance, eps)
+
+    if compiled is not None:
+        normalize_by_batch = _unless_compiling(compiled, normalize_by_batch)
+        normalize_by_constants = _unless_compiling(compiled, normalize_by_constants)
 
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
@@ -244,6 +257,15 @@ class _InferenceGradient(nn.Cell):
         d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, mean, rstd, dout)
         zeros = _zeros_like(gamma)
         return d_dy, d_x, d_gamma, zeros, zeros
+
+
+def _unless_compiling(compiled, function):
+    wrapped = compiled(function)
+
+    def either(*arguments):
+        return function(*arguments) if is_compiling() else wrapped(*arguments)
+
+    return either
 
 
 def values_per_channel(x):
