@@ -19,6 +19,7 @@ from bn3d.operators import OPERATORS, Operator
 from bn3d.opp.support import SOCS
 
 __all__ = [
+    "DTYPES",
     "apply",
     "compiled",
     "forward_inference",
@@ -29,17 +30,17 @@ __all__ = [
     "settings",
 ]
 
-_DTYPES = {
+_MINDSPORE = {
     "float16": (ms.float16, DataType.F16_Default),
     "float32": (ms.float32, DataType.F32_Default),
     "bfloat16": (ms.bfloat16, DataType.BF16_Default),
 }
 
 # What the package of this SoC takes; of all SoCs where its name is not known.
-_NAMES = dict.fromkeys(
-    name for soc in SOCS if soc_name() in (soc.name, None) for name in soc.dtypes
+DTYPES = tuple(
+    dict.fromkeys(name for soc in SOCS if soc_name() in (soc.name, None) for name in soc.dtypes)
 )
-_TAKEN = tuple(_DTYPES[name][0] for name in _NAMES)
+_TAKEN = tuple(_MINDSPORE[name][0] for name in DTYPES)
 
 
 def _custom(operator: Operator) -> ops.Custom:
@@ -49,10 +50,10 @@ def _custom(operator: Operator) -> ops.Custom:
         registration.input(index, tensor.name, "required")
     for index, tensor in enumerate(operator.outputs):
         registration.output(index, tensor.name, "required")
-    for name in _NAMES:
+    for name in DTYPES:
         registration.dtype_format(
             *(
-                _DTYPES[name][1] if tensor.kind == "volume" else DataType.F32_Default
+                _MINDSPORE[name][1] if tensor.kind == "volume" else DataType.F32_Default
                 for tensor in (*operator.inputs, *operator.outputs)
             )
         )
@@ -61,8 +62,7 @@ def _custom(operator: Operator) -> ops.Custom:
 
     def infer(values, of_channel):
         found = tuple(
-            values[volume] if tensor.kind == "volume" else of_channel
-            for tensor in operator.outputs
+            values[volume] if tensor.kind == "volume" else of_channel for tensor in operator.outputs
         )
         return found if len(found) > 1 else found[0]
 
@@ -107,5 +107,5 @@ def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
 
 
 def _taken(x):
-    """x in a dtype that the package takes: float32 instead of float64, on ascend910 of bfloat16."""
+    """X in a dtype that the package takes: float32 instead of float64, on ascend910 of bfloat16."""
     return x if x.dtype in _TAKEN else ops.cast(x, ms.float32)

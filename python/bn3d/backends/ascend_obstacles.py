@@ -15,8 +15,6 @@ from bn3d.opp.status import status
 
 __all__ = ["obstacle", "soc_name"]
 
-_DOCUMENTED = "see docs/ascend.md"
-
 
 def soc_name() -> str | None:
     """The device as CANN spells its op-info, "ascend910" or "ascend910b"; None if unknown."""
@@ -51,38 +49,25 @@ def _of_package() -> str | None:
     try:
         state = status()
     except (InstallError, CannError) as error:
-        return f"{error}; {_DOCUMENTED}"
+        return f"{error}; see docs/ascend.md"
     place = state["location"]
     if not state["installed"]:
         return f"the operator package is not installed in {place}: run `bn3d opp install`"
-    if state["version"] != bn3d.__version__:
-        return (
-            f"the operator package in {place} is of bn3d {state['version']}, this is "
-            f"{bn3d.__version__}: run `bn3d opp install`"
-        )
-    if not state["accepted"]:
-        return (
-            f"the operator package in {place} was built with CANN {state['built_with']}, and "
-            f"CANN {state['cann']} does not load it: run `bn3d opp install`, which builds it anew"
-        )
-    if state["damaged"]:
-        return (
-            f"the operator package in {place} is damaged ({', '.join(state['damaged'])}): run "
-            "`bn3d opp install`"
-        )
-    if not state["searched"]:
-        return (
-            f"CANN does not search {place}, where the operator package is: source "
-            f"{place}/bin/set_env.bash"
-        )
-    if state["shadowed_by"]:
-        return (
-            f"{state['shadowed_by']} has operators of the same names and comes before {place}: "
-            "remove it, or put bn3d first in vendors/config.ini or ASCEND_CUSTOM_OPP_PATH"
-        )
-    if soc_name() is not None and soc_name() not in state["socs"]:
-        return (
-            f"the operator package in {place} has kernels for {', '.join(state['socs'])}, the "
-            f"device is {soc_name()}: nothing to install, bn3d has none for it"
-        )
-    return None
+    package = f"the operator package in {place}"
+    wrong = {
+        f"{package} is of bn3d {state['version']}, this is {bn3d.__version__}: run `bn3d opp "
+        "install`": state["version"] != bn3d.__version__,
+        f"{package} was built with CANN {state['built_with']}, and CANN {state['cann']} does not "
+        "load it: run `bn3d opp install`, which builds it anew": not state["accepted"],
+        f"{package} is damaged ({', '.join(state['damaged'])}): run `bn3d opp install`": state[
+            "damaged"
+        ],
+        f"CANN does not search {place}, where the operator package is: source "
+        f"{place}/bin/set_env.bash": not state["searched"],
+        f"{state['shadowed_by']} has operators of the same names and comes before {place}: "
+        "remove it, or put bn3d first in vendors/config.ini or "
+        "ASCEND_CUSTOM_OPP_PATH": state["shadowed_by"],
+        f"{package} has kernels for {', '.join(state['socs'])}, the device is {soc_name()}: there "
+        "is nothing to install, bn3d has none for it": soc_name() not in (None, *state["socs"]),
+    }
+    return next((text for text, holds in wrong.items() if holds), None)
