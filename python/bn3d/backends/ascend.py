@@ -88,21 +88,21 @@ reduce, apply, grad_reduce, grad_apply = (_custom(operator) for operator in OPER
 # kernel by kernel, as in graph mode, and finds these operators.
 compiled = ms.jit
 
-_split = split.build(split.Provided(reduce, apply, grad_reduce, grad_apply), compiled=compiled)
+_training, _inference = split.build(
+    split.Provided(reduce, apply, grad_reduce, grad_apply), compiled=compiled
+)
 settings = split.settings
 
 
 def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
-    outputs = _split.forward_training(
-        _taken(x), gamma, beta, moving_mean, moving_variance, settings
-    )
+    outputs = _training(_taken(x), gamma, beta, moving_mean, moving_variance, settings)
     return (ops.cast(outputs[0], x.dtype),)
 
 
 def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     """y, normalised by the moving statistics. See `bn3d.reference`."""
-    y = _split.forward_inference(_taken(x), gamma, beta, moving_mean, moving_variance, settings)
+    y = _inference(_taken(x), gamma, beta, moving_mean, moving_variance, settings)
     return ops.cast(y, x.dtype)
 
 
