@@ -43,7 +43,7 @@ def set_device(device: str) -> backends.Choice:
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise RuntimeError(
-            f"MindSpore {ms.__version__} has no device {device}: {reason}"
+            f"MindSpore {ms.__version__} has no device {device} here: {reason}"
         ) from error
     choice = backends.choose(device)
     for name, reason in choice.passed_over.items():
