@@ -12,9 +12,8 @@ from bn3d.verify.check import Case, Check, guarded
 from bn3d.verify.layer import check_layer
 from bn3d.verify.operators import check_operator
 
-__all__ = ["DEVICES", "MODES", "cases", "set_device", "verify"]
+__all__ = ["MODES", "DeviceError", "cases", "set_device", "use_device", "verify"]
 
-DEVICES = ("CPU", "Ascend")
 MODES = ("PYNATIVE_MODE", "GRAPH_MODE")
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -30,24 +29,37 @@ SHAPES = (
 FAR_MEAN = 1000.0  # in standard deviations, as far as the moving mean is off at the first step
 
 
-def set_device(device: str) -> backends.Choice:
-    """Let MindSpore compute on a device, and return the backend of its layers.
+class DeviceError(RuntimeError):
+    """The device, or what bn3d computes with on it, is not there; the text says what to do."""
+
+
+def use_device(device: str) -> None:
+    """Let MindSpore compute on a device.
 
     Raises:
-        RuntimeError: MindSpore has no such device here, or the backend of the device does not
-            work and BN3D_BACKEND did not ask for another.
+        DeviceError: MindSpore has none of this kind here.
     """
     try:
         ms.set_device(device)
         ms.Tensor([1.0]).abs().asnumpy()
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise RuntimeError(
+        raise DeviceError(
             f"MindSpore {ms.__version__} has no device {device} here: {reason}"
         ) from error
+
+
+def set_device(device: str) -> backends.Choice:
+    """`use_device`, and the backend of its layers.
+
+    Raises:
+        DeviceError: no such device; or its backend does not work, and BN3D_BACKEND did not ask
+            for another.
+    """
+    use_device(device)
     choice = backends.choose(device)
     for name, reason in choice.passed_over.items():
-        raise RuntimeError(
+        raise DeviceError(
             f"backend {name} does not work here: {reason}. "
             f"{backends.ENVIRONMENT_VARIABLE}={choice.name} selects the {choice.name} backend"
         )
