@@ -163,6 +163,10 @@ class BatchNorm3d(nn.BatchNorm3d):
             x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
 
+    def _group(self):
+        """The communication group whose devices share their batch statistics."""
+        return None
+
     def extend_repr(self):
         return ""  # the child bn2d says it all
 

@@ -1,0 +1,88 @@
+"""Training whose batch spans devices: `bn3d.backends.split` with MindSpore's collectives.
+
+A layer sends one small float32 vector forward and one backward, C being its channels:
+
+    forward:   AllGather of shift, sum(x - shift), sum((x - shift)^2), count   3C + 1 values
+    backward:  AllReduce of sum(dy * normalised x), sum(dy)                    2C values
+
+Forward, each device sums about a shift near its own mean. There is no other shift that all
+know before they have talked to each other and that is surely near the mean of all; and about
+one that is not, sums in float32 cancel. So the shifts travel with the sums, and each device
+combines all rows in the same order, to the same bits.
+
+Formula: Chan, Golub & LeVeque, "Algorithms for Computing the Sample Variance" (1983), eq. 2.1,
+about the weighted mean of the shifts.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from bn3d.backends import split
+from bn3d.backends.composed import AXES
+
+__all__ = ["Group", "build", "values_backward", "values_forward"]
+
+
+def values_forward(channels: int) -> int:
+    """float32 values that each device contributes to the AllGather of a layer."""
+    return 3 * channels + 1
+
+
+def values_backward(channels: int) -> int:
+    """float32 values that each device contributes to the AllReduce of a layer."""
+    return 2 * channels
+
+
+@functools.cache
+def build(backend: ModuleType, group: str) -> split.Split:
+    """The functions of a backend with batches that span the devices of a group."""
+    compiled = getattr(backend, "compiled", lambda function: function)
+    return split.build(backend, Group(group), compiled)
+
+
+class Group(nn.Cell):
+    """Adds up over the devices of a communication group; see `bn3d.backends.split.Group`."""
+
+    def __init__(self, name: str):
+        super().__init__(auto_prefix=False)
+        self.all_gather = ops.AllGather(name)
+        self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM, name)
+
+    def statistics(self, shift, first, second, count):
+        """(shift, sums, count) of all devices from those of each."""
+        channels = shift.shape[0]
+        row = ops.concat((shift, first, second, _vector(count)))
+        rows = self.all_gather(ops.expand_dims(row, 0))
+        shifts, firsts = rows[:, :channels], rows[:, channels : 2 * channels]
+        seconds, counts = rows[:, 2 * channels : 3 * channels], rows[:, 3 * channels :]
+
+        count = ops.reduce_sum(counts, 0)
+        common = ops.reduce_sum(counts / ops.maximum(count, 1) * shifts, 0)
+        moved = shifts - common
+        first = ops.reduce_sum(firsts + counts * moved, 0)
+        second = ops.reduce_sum(seconds + moved * (2 * firsts + counts * moved), 0)
+        return common, first, second, count
+
+    def sums(self, first, second):
+        """The sums over all devices."""
+        channels = first.shape[0]
+        total = self.all_reduce(ops.concat((first, second)))
+        return total[:channels], total[channels:]
+
+    def channel_mean(self, x):
+        """Mean of each channel over all devices, (1, C, 1, 1, 1); differentiable."""
+        total = self.all_reduce(ops.reduce_sum(x, AXES, keep_dims=True))
+        count = self.all_reduce(_vector(split.values_per_channel(x)))
+        return total / ops.maximum(count, 1)
+
+
+def _vector(count):
+    """A count as a float32 tensor (1,)."""
+    if isinstance(count, ms.Tensor):
+        return count
+    return ops.full((1,), count, dtype=ms.float32)
