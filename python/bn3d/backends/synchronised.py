@@ -76,7 +76,7 @@ class Group(nn.Cell):
 
     def channel_mean(self, x):
         """Mean of each channel over all devices, (1, C, 1, 1, 1); differentiable."""
-        total = self.all_reduce(ops.reduce_sum(x, AXES, keep_dims=True))
+        total = self.all_reduce(ops.sum(x, AXES, True))
         count = self.all_reduce(_vector(split.values_per_channel(x)))
         return total / ops.maximum(count, 1)
 
