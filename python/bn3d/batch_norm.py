@@ -107,7 +107,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         )
 
     def _group(self):
-        """The communication group whose devices share their batch statistics."""
+        """Membership in a group whose devices share their batch statistics, None alone."""
         return None
 
     def __getstate__(self):

@@ -84,8 +84,10 @@ def swap(
         TypeError: `net` is no Cell, `also` holds something that is no class, or `sync` is no
             bool; see `SyncBatchNorm3d` for `process_groups`.
         RuntimeError: see `SyncBatchNorm3d`.
-        ValueError: `process_groups` without `sync`; a cell of a class in `also` is not built like `nn.BatchNorm3d`; nothing
-            was changed then.
+        ValueError: `process_groups` without `sync`, or a cell of a class in `also` is not built
+            like `nn.BatchNorm3d`.
+
+    Nothing was changed when it raises.
     """
     also = _check(net, also)
     if not isinstance(sync, bool):

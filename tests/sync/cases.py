@@ -24,7 +24,7 @@ class Case:
     mean: float = 0.0
 
     def step(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """x and dy of the whole batch. Ranks and channels differ in mean and deviation."""
+        """The whole batch, x and dy. Ranks and channels differ in mean and deviation."""
         rng = np.random.default_rng([number, *self.batches])
         x = rng.standard_normal((sum(self.batches), CHANNELS, *VOLUME))
         ranks = np.repeat(np.arange(len(self.batches)), self.batches).reshape(-1, 1, 1, 1, 1)

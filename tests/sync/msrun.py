@@ -69,6 +69,8 @@ def msrun(
                 time.sleep(0.1)
         finally:
             _end(launcher, family)
+    left = [process.cmdline() for process in family if _is_alive(process)]
+    assert not left, left
     texts = {path.stem: path.read_text(errors="replace") for path in logs.glob("*.log")}
     texts["msrun"] = (folder / "msrun.log").read_text(errors="replace")
     return Job(launcher.returncode, time.monotonic() - begin, texts)
@@ -88,6 +90,10 @@ def _end(launcher: psutil.Popen, family: set[psutil.Process]) -> None:
             process.send_signal(signal.SIGKILL)
     psutil.wait_procs(family, timeout=10)
     launcher.wait()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _free_port() -> int:

@@ -5,6 +5,7 @@ Each number of ranks is one job of `worker.py`; the tests read what its ranks ha
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import mindspore as ms
@@ -23,30 +24,31 @@ from cases import (
     directions,
 )
 from mindspore import nn
-from msrun import HERE, msrun
+from msrun import HERE, Job, msrun
 
 from bn3d import reference
 
-PARAMETERS = ("gamma", "beta", "mean", "variance")  # the last parts of their names
+PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
 # Of the largest value of a result.
 TOLERANCE = {"float32": 1e-6, "float16": 1e-3}
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """saved(ranks) is the folder of a job with that many ranks, which runs once."""
-    folders: dict[int, Path] = {}
+    """A function: number of ranks -> folder of the job with that many, which runs once."""
 
-    def run(ranks: int) -> Path:
-        if ranks not in folders:
-            folder = tmp_path_factory.mktemp(f"ranks{ranks}")
-            job = msrun(HERE / "worker.py", ranks, folder, str(folder))
-            if job.returncode != 0:
-                pytest.fail(str(job), pytrace=False)
-            folders[ranks] = folder
-        return folders[ranks]
+    @functools.cache
+    def run(ranks: int) -> tuple[Path, Job]:
+        folder = tmp_path_factory.mktemp(f"ranks{ranks}")
+        return folder, msrun(HERE / "worker.py", ranks, folder, str(folder))
 
-    return run
+    def successful(ranks: int) -> Path:
+        folder, job = run(ranks)
+        if job.returncode != 0:
+            pytest.fail(str(job), pytrace=False)
+        return folder
+
+    return successful
 
 
 def load(folder: Path, name: str, ranks: int) -> list[dict[str, np.ndarray]]:
@@ -106,9 +108,11 @@ def test_layers_beside_each_other(saved, ranks, mode):
     for branch, slope in ((x, 1), (np.square(x), 2 * x)):
         forward = reference.forward_training(branch, ones, zeros, zeros, ones, EPS)
         y = y + forward.y
-        dx = dx + slope * reference.gradient_training(
-            dy, branch, ones, forward.mean, forward.variance, EPS
-        )[0]
+        dx = (
+            dx
+            + slope
+            * reference.gradient_training(dy, branch, ones, forward.mean, forward.variance, EPS)[0]
+        )
     found = load(saved(ranks), f"branches-{mode}", ranks)
     for name, wanted in (("y", y), ("dx", dx)):
         assert_close(np.concatenate([rank[name] for rank in found]), wanted, 2e-6, name)
@@ -118,9 +122,7 @@ def test_second_order(saved):
     x, dy = SECOND_ORDER.step(0)
     u, v = map(ms.Tensor, directions(SECOND_ORDER))
     stock = nn.BatchNorm3d(CHANNELS, eps=EPS).set_train()
-    gradient = ms.grad(
-        lambda x, dy: (stock(x) * dy).sum(), 0, weights=stock.trainable_params()
-    )
+    gradient = ms.grad(lambda x, dy: (stock(x) * dy).sum(), 0, weights=stock.trainable_params())
 
     def of_gradient(x, dy):
         dx, (dgamma, _) = gradient(x, dy)

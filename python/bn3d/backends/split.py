@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import mindspore as ms
 from mindspore import nn, ops
-from mindspore.ops import functional as F
+from mindspore.ops import functional as F  # noqa: N812, its name everywhere
 
 from bn3d.backends.composed import channel_mean
 from bn3d.backends.second_order import (
