@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bn3d.opp.cli import app as opp_app
+from bn3d.verify.command import verify
 
 app = typer.Typer(
     help="Batch normalisation over volumes and video for MindSpore.",
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(opp_app, name="opp")
+app.command()(verify)
 
 
 @app.command()

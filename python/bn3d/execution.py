@@ -1,6 +1,6 @@
 """What MindSpore is doing right now, as far as a layer has to know it.
 
-MindSpore offers no question for either, so the answer is in who called.
+MindSpore offers no question for either, so the answer is in who called, or in what calls.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 from mindspore import ops
 
-__all__ = ["is_exporting", "is_recomputing"]
+__all__ = ["is_compiling", "is_exporting", "is_recomputing"]
 
 
 def _called_from(module: str, functions: tuple[str, ...]) -> bool:
@@ -19,6 +19,16 @@ def _called_from(module: str, functions: tuple[str, ...]) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+@ops.constexpr(get_instance=False)
+def _is_compiling() -> bool:
+    return True
+
+
+class _IsCompiling(_is_compiling):
+    def __call__(self) -> bool:
+        return False
 
 
 @ops.constexpr(get_instance=False, reuse_result=False)
@@ -40,6 +50,9 @@ class _IsRecomputing(_is_recomputing):
     def __call__(self) -> bool:
         return _called_from("mindspore.common.recompute", ("recompute", "bprop"))
 
+
+# Whether MindSpore compiles the caller, in graph mode or in `mindspore.jit`.
+is_compiling = _IsCompiling()
 
 # Whether `mindspore.export` compiles: its file has to load where this package is not.
 is_exporting = _IsExporting()

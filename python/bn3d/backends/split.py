@@ -19,13 +19,14 @@ from typing import NamedTuple, Protocol
 
 import mindspore as ms
 from mindspore import nn, ops
-from mindspore.ops import functional as F  # noqa: N812, its name everywhere
+from mindspore.ops.functional import isconstant
 
 from bn3d.backends.composed import channel_mean
 from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
-    gradient_of_gradient_training,
+    gradient_of_gradient_training_by,
 )
+from bn3d.execution import is_compiling
 
 __all__ = [
     "REDUCTIONS_VARIABLE",
@@ -39,9 +40,22 @@ __all__ = [
 
 REDUCTIONS_VARIABLE = "BN3D_REDUCTIONS"
 
+# A primitive: MindSpore 2.10 loses a Python function that two passes of a compiled gradient call,
+# a `construct` and its `bprop`, or a `bprop` and that one's `bprop`.
+_zeros_like = ops.ZerosLike()
+
 
 class Operators(Protocol):
     """A provider of the four operators, such as `bn3d.backends.native`."""
+
+    reduce: Callable
+    apply: Callable
+    grad_reduce: Callable
+    grad_apply: Callable
+
+
+class Provided(NamedTuple):
+    """The four operators by themselves."""
 
     reduce: Callable
     apply: Callable
@@ -61,8 +75,10 @@ class Group(Protocol):
         and of (x - shift)^2. The shifts of the devices differ; the one returned is common.
         """
 
-    def sums(self, first, second, count):
-        """(first, second, count), added up over the devices."""
+    def sums(self, first, second):
+        """(first, second), added up over the devices. Calls no Python function that
+        `statistics` calls too, see above.
+        """
 
     def channel_mean(self, x):
         """What `bn3d.backends.composed.channel_mean` is for one device, differentiable."""
@@ -95,7 +111,7 @@ def settings(eps: float, momentum: float) -> tuple[float, float, int]:
 def build(
     operators: Operators,
     group: Group | None = None,
-    compiled: Callable[[Callable], Callable] = lambda function: function,
+    compiled: Callable[[Callable], Callable] | None = None,
 ) -> Split:
     """A backend's `forward_training` and `forward_inference` from the four operators.
 
@@ -103,22 +119,25 @@ def build(
         operators: volumes in, float32 (C,) vectors in and out.
         group: asked once in each direction, after the last reduction. Default: this device
             alone.
-        compiled: wraps the functions that call the operators, such as `mindspore.jit`.
+        compiled: wraps what calls the operators, where nothing compiles it anyway, that is in
+            PyNative mode; such as `mindspore.jit`.
     """
     training, inference = _Training(operators, group), _Inference(operators)
 
-    @compiled
     def normalize_by_batch(x, gamma, beta, shift, eps, reductions):
         return training(x, gamma, beta, shift, eps, reductions)
 
-    @compiled
     def normalize_by_constants(x, gamma, beta, mean, variance, eps):
         return inference(x, gamma, beta, mean, variance, eps)
+
+    if compiled is not None:
+        normalize_by_batch = _unless_compiling(compiled, normalize_by_batch)
+        normalize_by_constants = _unless_compiling(compiled, normalize_by_constants)
 
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
         eps, momentum, reductions = settings
-        y, mean, rest, variance, count = normalize_by_batch(
+        y, mean, rest, variance, count, _ = normalize_by_batch(
             x, _float32(gamma), _float32(beta), _float32(moving_mean), eps, reductions
         )
         if momentum < 1:
@@ -144,17 +163,17 @@ class _Training(nn.Cell):
 
     def __init__(self, operators, group):
         super().__init__(auto_prefix=False)
-        self.operators_reduce = operators.reduce
-        self.operators_apply = operators.apply
+        self.operator_reduce = operators.reduce
+        self.operator_apply = operators.apply
         self.group = group
         self.gradient = _TrainingGradient(operators, group)
 
     def construct(self, x, gamma, beta, shift, eps, reductions):
-        """(y, mean, rest, biased variance, count)."""
+        """(y, mean, rest, biased variance, count, 1/count)."""
         count = values_per_channel(x)
         for _ in range(reductions - 1):
-            shift = shift + self.operators_reduce(x, shift)[0] * (1 / _at_least_one(count))
-        first, second = self.operators_reduce(x, shift)
+            shift = shift + self.operator_reduce(x, shift)[0] * (1 / _at_least_one(count))
+        first, second = self.operator_reduce(x, shift)
         if self.group is not None:
             shift, first, second, count = self.group.statistics(shift, first, second, count)
         scale = 1 / _at_least_one(count)
@@ -163,14 +182,14 @@ class _Training(nn.Cell):
         mean = shift + first
         rest = first - (mean - shift)
         multiplier = gamma * ops.rsqrt(variance + eps)
-        y = self.operators_apply(x, mean, multiplier, beta - rest * multiplier)
-        return y, mean, rest, variance, count
+        y = self.operator_apply(x, mean, multiplier, beta - rest * multiplier)
+        return y, mean, rest, variance, count, scale
 
     def bprop(self, x, gamma, beta, shift, eps, reductions, out, dout):
         """Gradients of y alone: nobody derives by the others."""
-        _, mean, rest, variance, _ = out
-        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, variance, eps)
-        return dx, dgamma, dbeta, ops.zeros_like(shift), 0.0, 0
+        _, mean, rest, variance, _, scale = out
+        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, variance, scale, eps)
+        return dx, dgamma, dbeta, _zeros_like(shift), 0.0, 0
 
 
 class _TrainingGradient(nn.Cell):
@@ -178,44 +197,46 @@ class _TrainingGradient(nn.Cell):
 
     def __init__(self, operators, group):
         super().__init__(auto_prefix=False)
-        self.operators_grad_reduce = operators.grad_reduce
-        self.operators_grad_apply = operators.grad_apply
+        self.operator_grad_reduce = operators.grad_reduce
+        self.operator_grad_apply = operators.grad_apply
         self.group = group
+        self.second_order = gradient_of_gradient_training_by(
+            channel_mean if group is None else group.channel_mean
+        )
 
-    def construct(self, dy, x, gamma, mean, rest, variance, eps):
+    def construct(self, dy, x, gamma, mean, rest, variance, scale, eps):
         rstd = ops.rsqrt(variance + eps)
-        dbeta, about_mean = self.operators_grad_reduce(dy, x, mean)
+        dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
         dgamma = (about_mean - rest * dbeta) * rstd
-        sum_dgamma, sum_dbeta, count = dgamma, dbeta, values_per_channel(x)
+        sum_dgamma, sum_dbeta = dgamma, dbeta
         if self.group is not None:
-            sum_dgamma, sum_dbeta, count = self.group.sums(dgamma, dbeta, count)
+            sum_dgamma, sum_dbeta = self.group.sums(dgamma, dbeta)
         a = gamma * rstd
-        a_scaled = a * (-1 / _at_least_one(count))
+        a_scaled = a * -scale
         b = a_scaled * rstd * sum_dgamma
         c = a_scaled * sum_dbeta - b * rest
-        return self.operators_grad_apply(dy, x, mean, a, b, c), dgamma, dbeta
+        return self.operator_grad_apply(dy, x, mean, a, b, c), dgamma, dbeta
 
-    def bprop(self, dy, x, gamma, mean, rest, variance, eps, out, dout):
-        eps = ops.zeros_like(gamma) + eps
-        mean_over = channel_mean if self.group is None else self.group.channel_mean
-        d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, eps, dout, mean_over)
+    def bprop(self, dy, x, gamma, mean, rest, variance, scale, eps, out, dout):
+        wide_eps = _zeros_like(gamma) + eps
+        d_dy, d_x, d_gamma = self.second_order(dy, x, gamma, wide_eps, dout)
         # The statistics are functions of x, and were derived as such.
-        zeros = ops.zeros_like(gamma)
-        return d_dy, d_x, d_gamma, zeros, zeros, zeros, 0.0
+        zeros = _zeros_like(gamma)
+        return d_dy, d_x, d_gamma, zeros, zeros, zeros, scale * 0, 0.0
 
 
 class _Inference(nn.Cell):
     def __init__(self, operators):
         super().__init__(auto_prefix=False)
-        self.operators_apply = operators.apply
+        self.operator_apply = operators.apply
         self.gradient = _InferenceGradient(operators)
 
     def construct(self, x, gamma, beta, mean, variance, eps):
-        return self.operators_apply(x, mean, gamma * ops.rsqrt(variance + eps), beta)
+        return self.operator_apply(x, mean, gamma * ops.rsqrt(variance + eps), beta)
 
     def bprop(self, x, gamma, beta, mean, variance, eps, out, dout):
         dx, dgamma, dbeta = self.gradient(dout, x, gamma, mean, ops.rsqrt(variance + eps))
-        zeros = ops.zeros_like(gamma)
+        zeros = _zeros_like(gamma)
         return dx, dgamma, dbeta, zeros, zeros, 0.0
 
 
@@ -224,25 +245,34 @@ class _InferenceGradient(nn.Cell):
 
     def __init__(self, operators):
         super().__init__(auto_prefix=False)
-        self.operators_apply = operators.apply
-        self.operators_grad_reduce = operators.grad_reduce
+        self.operator_apply = operators.apply
+        self.operator_grad_reduce = operators.grad_reduce
 
     def construct(self, dy, x, gamma, mean, rstd):
-        dbeta, about_mean = self.operators_grad_reduce(dy, x, mean)
-        zeros = ops.zeros_like(gamma)
-        return self.operators_apply(dy, zeros, gamma * rstd, zeros), about_mean * rstd, dbeta
+        dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
+        zeros = _zeros_like(gamma)
+        return self.operator_apply(dy, zeros, gamma * rstd, zeros), about_mean * rstd, dbeta
 
     def bprop(self, dy, x, gamma, mean, rstd, out, dout):
         d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, mean, rstd, dout)
-        zeros = ops.zeros_like(gamma)
+        zeros = _zeros_like(gamma)
         return d_dy, d_x, d_gamma, zeros, zeros
+
+
+def _unless_compiling(compiled, function):
+    wrapped = compiled(function)
+
+    def either(*arguments):
+        return function(*arguments) if is_compiling() else wrapped(*arguments)
+
+    return either
 
 
 def values_per_channel(x):
     """N*D*H*W: a number, so that what follows from it costs no operator, or a float32
     tensor (1,) where the shape is not known before the run.
     """
-    if F.isconstant(x.shape):
+    if isconstant(x.shape):
         n, _, d, h, w = x.shape
         return n * d * h * w
     sizes = _float32(ops.TensorShape()(x))

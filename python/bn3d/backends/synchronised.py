@@ -4,7 +4,7 @@ Each layer needs one AllReduce of one float32 vector forward and one backward, w
 on R devices:
 
     forward:   a row of shift, sum(x - shift), sum((x - shift)^2), count a device   R(3C + 1)
-    backward:  sum(dy * normalised x), sum(dy), count                               2C + 1
+    backward:  sum(dy * normalised x), sum(dy)                                      2C
 
 Forward, each device sums about a shift near its own mean. There is no other shift that all
 know before they have talked to each other and that is surely near the mean of all; and about
@@ -40,14 +40,13 @@ def values_forward(channels: int, devices: int) -> int:
 
 def values_backward(channels: int) -> int:
     """float32 values in the AllReduce of a layer's gradient, for any number of devices."""
-    return 2 * channels + 1
+    return 2 * channels
 
 
 @functools.cache
 def build(backend: ModuleType, membership: Membership) -> split.Split:
     """The functions of a backend with batches that span the devices of a group."""
-    compiled = getattr(backend, "compiled", lambda function: function)
-    return split.build(backend, Group(membership), compiled)
+    return split.build(backend, Group(membership), getattr(backend, "compiled", None))
 
 
 class Group(nn.Cell):
@@ -73,11 +72,11 @@ class Group(nn.Cell):
         second = ops.reduce_sum(seconds + moved * (2 * firsts + counts * moved), 0)
         return common, first, second, count
 
-    def sums(self, first, second, count):
-        """The sums and the count over all devices."""
+    def sums(self, first, second):
+        """The sums over all devices."""
         channels = first.shape[0]
-        total = self.all_reduce(ops.concat((first, second, _vector(count))))
-        return total[:channels], total[channels : 2 * channels], total[2 * channels :]
+        total = self.all_reduce(ops.concat((first, second)))
+        return total[:channels], total[channels:]
 
     def channel_mean(self, x):
         """Mean of each channel over all devices, (1, C, 1, 1, 1); differentiable."""
