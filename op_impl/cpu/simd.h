@@ -78,6 +78,17 @@ BN3D_INLINE Vector<float> load(const BFloat16* p) {
   return (Vector<float>)(__builtin_convertvector(bits, FloatBits) << 16);
 }
 
+// The lanes of a vector in double, in their order.
+BN3D_INLINE void widen(Vector<float> v, Vector<double>* to) {
+  typedef float HalfVector __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
+  HalfVector halves[2];
+  memcpy(halves, &v, sizeof v);
+  to[0] = __builtin_convertvector(halves[0], Vector<double>);
+  to[1] = __builtin_convertvector(halves[1], Vector<double>);
+}
+
+BN3D_INLINE void widen(Vector<double> v, Vector<double>* to) { *to = v; }
+
 // What is to be written for a vector, in the element type of `to`.
 BN3D_INLINE Vector<float> pack(Vector<float> v, const float* /*to*/) { return v; }
 

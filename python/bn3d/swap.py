@@ -234,8 +234,6 @@ def _swapped_class(stock: type, sync: bool) -> type:
         namespace |= {"_construct_stock": stock.construct, "construct": BatchNorm3d.construct}
     if stock not in (nn.BatchNorm3d, BatchNorm3d):
         bases = (stock, *bases)
-    if sync:
-        namespace["_group"] = SyncBatchNorm3d._group
     return type(stock.__name__, bases, namespace)
 
 

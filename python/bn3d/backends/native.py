@@ -136,8 +136,9 @@ def _bprop_inference(x, gamma, beta, moving_mean, moving_variance, settings, out
 class _InPlaceCustom(ops.Custom):
     """An operator that writes its inputs moving_mean and moving_variance.
 
-    Without the signature mixed precision would hand it copies of them; without the attribute
-    a graph could reorder or repeat it.
+    Without the signature mixed precision would hand it copies of them, without the attribute a
+    graph could reorder it, and without `recompute(False)` it would run twice in a network that
+    is recomputed.
     """
 
     __mindspore_signature__ = (
@@ -152,6 +153,7 @@ class _InPlaceCustom(ops.Custom):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_prim_attr("side_effect_mem", True)
+        self.recompute(False)
 
 
 # (y, saved), normalised by the batch; updates the moving statistics.
