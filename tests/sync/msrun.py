@@ -49,7 +49,7 @@ def msrun(
     logs = folder / "log"
     environment = os.environ | DEAD_AFTER | {"OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-m", "mindspore.parallel.cluster.run"]
     command += [f"--worker_num={workers}", f"--local_worker_num={started or workers}"]
     command += ["--node_rank=0", f"--master_port={_free_port()}", f"--log_dir={logs}"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import runpy
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -12,7 +14,9 @@ import pytest
 from mindspore import nn
 
 import bn3d
-from bn3d.backends import synchronised
+from bn3d import backends
+from bn3d.backends import split, synchronised
+from bn3d.process_groups import Membership
 
 
 @pytest.fixture
@@ -160,7 +164,37 @@ def test_copies(x, duplicate):
         assert_same(twin, cell, x)
 
 
-def test_vectors_that_a_layer_sends():
-    """The numbers in docs/sync.md."""
-    assert synchronised.values_forward(64, devices=8) == 8 * 193
-    assert synchronised.values_backward(64) == 128
+@pytest.mark.parametrize(("channels", "devices"), [(3, 2), (16, 8)])
+def test_one_all_reduce_in_each_direction(monkeypatch, channels, devices):
+    """Their sizes are those that docs/sync.md is computed from."""
+    sent = []
+
+    def all_reduce(_operation, _group):
+        def record(vector):
+            assert vector.dtype == ms.float32
+            sent.append(vector.size)
+            return vector
+
+        return record
+
+    monkeypatch.setattr(synchronised.ops, "AllReduce", all_reduce)
+    membership = Membership(f"not there, of {devices}", devices, place=1)
+    forward = synchronised.build(backends.choose().module, membership).forward_training
+    bn = nn.BatchNorm3d(channels).bn2d
+
+    def loss(x, gamma, beta):
+        settings = split.settings(bn.eps, 0.9)
+        return forward(x, gamma, beta, bn.moving_mean, bn.moving_variance, settings)[0].sum()
+
+    x = ms.ops.ones((1, channels, 2, 2, 2))
+    ms.grad(loss, (0, 1, 2))(x, bn.gamma, bn.beta)
+    assert sent == [
+        synchronised.values_forward(channels, devices),
+        synchronised.values_backward(channels),
+    ]
+
+
+def test_tables_in_the_documentation():
+    root = Path(__file__).parents[2]
+    namespace = runpy.run_path(str(root / "scripts" / "sync_cost.py"))
+    assert namespace["tables"]() in (root / "docs" / "sync.md").read_text()
