@@ -164,7 +164,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         )
 
     def _group(self):
-        """The communication group whose devices share their batch statistics."""
+        """Membership in a group whose devices share their batch statistics, None alone."""
         return None
 
     def extend_repr(self):

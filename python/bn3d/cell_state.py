@@ -11,6 +11,7 @@ from mindspore import Tensor, nn, ops
 from bn3d import backends
 from bn3d.backends import split, synchronised
 from bn3d.bn2d import BatchNorm2d
+from bn3d.process_groups import Membership
 
 __all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
 
@@ -32,9 +33,9 @@ def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
     return float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
 
 
-def attach(cell: nn.BatchNorm3d, group: str | None = None) -> None:
-    """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes; `group` is
-    the communication group whose devices share their batch statistics.
+def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
+    """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes; the devices
+    of `group` share their batch statistics.
     """
     backend = backends.choose().module
     if hasattr(backend, "LIBRARY"):

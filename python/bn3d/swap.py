@@ -91,14 +91,13 @@ def swap(
         TypeError: `net` is no Cell, `also` holds something that is no class, or `sync` is no
             bool; see `SyncBatchNorm3d` for `process_groups`.
         RuntimeError: see `SyncBatchNorm3d`.
-        ValueError: `process_groups` without `sync`; a cell of a class in `also` is not built
-            like `nn.BatchNorm3d`; nothing was changed then.
+        ValueError: `process_groups` without `sync`, or a cell of a class in `also` is not built
+            like `nn.BatchNorm3d`.
+
+    Nothing was changed when it raises.
     """
     also = _check(net, also)
-    if not isinstance(sync, bool):
-        raise TypeError(f"'sync' must be a bool, got {sync!r} ({type(sync).__name__})")
-    if process_groups is not None and not sync:
-        raise ValueError(f"'process_groups' needs sync=True, got {process_groups!r} without")
+    _check_sync(sync, process_groups)
     group = groups.find(process_groups) if sync else None
     done = SyncBatchNorm3d if sync else BatchNorm3d
     report = SwapReport()
@@ -173,6 +172,13 @@ def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
     return also
 
 
+def _check_sync(sync: bool, process_groups: groups.ProcessGroups) -> None:
+    if not isinstance(sync, bool):
+        raise TypeError(f"'sync' must be a bool, got {sync!r} ({type(sync).__name__})")
+    if process_groups is not None and not sync:
+        raise ValueError(f"'process_groups' needs sync=True, got {process_groups!r} without")
+
+
 def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
     """Why a cell is not swapped, None where it is. Raises for a look-alike that is none."""
     kind = type(cell)
@@ -221,8 +227,6 @@ def _swapped_class(stock: type, sync: bool) -> type:
             namespace["_construct_stock"] = stock.construct
     if stock not in (nn.BatchNorm3d, BatchNorm3d):
         bases = (stock, *bases)
-    if sync:
-        namespace["_group"] = SyncBatchNorm3d._group
     return type(stock.__name__, bases, namespace)
 
 
