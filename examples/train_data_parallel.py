@@ -36,7 +36,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 30,
     batch: Annotated[int, typer.Option(min=1, help="Patches a step, over all devices.")] = 4,
     sync: Annotated[bool, typer.Option(help="Statistics over all devices.")] = True,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 0.1,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 0.02,
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
     device: Annotated[str, typer.Option(help="CPU or Ascend.")] = "CPU",
     curve: Annotated[Path | None, typer.Option(help="CSV file for step, loss, seconds.")] = None,
