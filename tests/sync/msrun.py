@@ -37,7 +37,7 @@ def msrun(
     workers: int,
     folder: Path,
     *arguments: str,
-    timeout: float = 120,
+    timeout: float = 300,
     cluster_timeout: int = 60,
     started: int | None = None,
 ) -> Job:

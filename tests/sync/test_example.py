@@ -27,7 +27,7 @@ def test_losses_are_those_of_one_device(tmp_path, child_environment):
         capture_output=True,
         cwd=tmp_path,
         env=child_environment,
-        timeout=120,
+        timeout=300,
     )
     job = msrun(EXAMPLE, 2, tmp_path / "job", *options[1])
     assert job.returncode == 0, str(job)
