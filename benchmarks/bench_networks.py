@@ -58,15 +58,17 @@ def measure(network: Network, effort: Effort) -> dict:
     """One row: milliseconds of a training step, stock and swapped."""
     import bn3d  # noqa: PLC0415 - only the measuring process imports MindSpore
 
+    swapped = []
     steps = {
-        "stock": training_step(network, lambda net: net),
-        "bn3d": training_step(network, bn3d.swap),
+        "stock": training_step(network, lambda net: None),
+        "bn3d": training_step(network, lambda net: swapped.extend(bn3d.swap(net).changed)),
     }
     load = other_load()
     timings = take_turns(steps, effort)
     return {
         "network": network.name,
         "shape": network.shape,
+        "swapped_layers": len(swapped),
         "other_load_cores": round(load(), 2),
         "milliseconds": {name: timing.as_json() for name, timing in timings.items()},
     }
@@ -83,7 +85,7 @@ def training_step(network: Network, change: Callable) -> Callable[[], object]:
 
     ms.set_seed(0)
     net = getattr(networks, network.name)()
-    change(net)  # in place
+    change(net)
     trained = nn.TrainOneStepCell(
         networks.MeanSquare(net), nn.Momentum(net.trainable_params(), 1e-3, 0.9)
     ).set_train()
@@ -93,12 +95,17 @@ def training_step(network: Network, change: Callable) -> Callable[[], object]:
 
 def _table(rows: list[dict]) -> Table:
     table = Table(title="A training step, milliseconds: median")
-    for name in ("network", "mode", "stock", "bn3d", "faster by"):
+    for name in ("network", "mode", "layers", "stock", "bn3d", "faster by"):
         table.add_column(name, justify="left" if name in ("network", "mode") else "right")
     for row in rows:
         stock, ours = (row["milliseconds"][name]["p50"] for name in ("stock", "bn3d"))
         table.add_row(
-            row["network"], row["mode"], f"{stock:.0f}", f"{ours:.0f}", f"{stock / ours:.2f}"
+            row["network"],
+            row["mode"],
+            str(row["swapped_layers"]),
+            f"{stock:.0f}",
+            f"{ours:.0f}",
+            f"{stock / ours:.2f}",
         )
     return table
 

@@ -129,9 +129,10 @@ bool Inputs::AddVolume(const ge::Operator& op, const char* name) {
   }
   const std::string both = std::string(first_volume_) + " and " + name + " must have the same ";
   if (dtype != dtype_) return Fail(both + "dtype, got " + Text(dtype_) + " and " + Text(dtype));
-  if (format != format_) {
+  if ((format == ge::FORMAT_NDC1HWC0) != (format_ == ge::FORMAT_NDC1HWC0)) {
     return Fail(both + "format, got " + Text(format_) + " and " + Text(format));
   }
+  if (format_ == ge::FORMAT_ND) format_ = format;  // the same layout, and NCDHW says so
   return Merge(name, dims, first_volume_, &volume_);
 }
 

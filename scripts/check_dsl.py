@@ -25,7 +25,7 @@ import numpy as np
 import typer
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / p) for p in ("python", "tests/ascend", "op_impl/ai_core/tbe")]
+sys.path += [str(ROOT / p) for p in ("python", "tests/ascend", "op_impl/ai_core/tbe")]
 
 import engine  # noqa: E402
 

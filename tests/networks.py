@@ -279,13 +279,12 @@ class DirectConstruct(nn.Cell):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network, the classes that `swap` needs as `also`, and where it runs and what it calls."""
+    """A network, how many norm layers run, the classes that `swap` needs as `also`."""
 
     network: Callable[[], nn.Cell]
     norm_calls: int
     also: tuple[type, ...] = ()
     kept: int = 0
-    graph_mode: bool = True
     shape: tuple[int, ...] = (2, 1, 4, 6, 4)
 
     def build(self) -> nn.Cell:
@@ -332,7 +331,7 @@ ARCHITECTURES = {
 }
 HABITS = {
     "sequential second list": Recipe(SequentialSecondList, norm_calls=1),
-    "plain list and dict": Recipe(PlainContainers, norm_calls=2, graph_mode=False),
+    "plain list and dict": Recipe(PlainContainers, norm_calls=2),
     "shared cell": Recipe(SharedCell, norm_calls=2),
     "never called": Recipe(NeverCalled, norm_calls=1),
     "extra attributes": Recipe(ExtraAttributes, norm_calls=1),

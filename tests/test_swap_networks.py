@@ -91,8 +91,6 @@ def sgd(net, optimizer=None):
 @MODES
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_outputs_gradients_and_statistics_are_the_same(recipe, mode, training):
-    if mode == ms.GRAPH_MODE and not recipe.graph_mode:
-        pytest.skip("the stock network does not compile in graph mode")
     ms.set_context(mode=mode)
     stock, swapped = swapped_twin(recipe)
     for net in (stock, swapped):

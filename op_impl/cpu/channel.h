@@ -50,10 +50,10 @@ template <typename T, int kVolumes, typename Block>
 BN3D_INLINE void for_each_block(const T* const (&volumes)[kVolumes], ChannelLayout layout,
                                 Range range, Block block) {
   using F = Compute<T>;
-  const F* values[kVolumes];
+  const F* values[kVolumes] = {};
   if constexpr (sizeof(T) == sizeof(F)) {
     constexpr int64_t kLongRun = kBlock / 4;
-    if (layout.slab >= kLongRun) {
+    if (layout.slab >= kLongRun || layout.slabs == 1) {
       for_each_run(layout, range, [&](int64_t offset, int64_t count) {
         for (int64_t i = 0; i < count; i += kBlock) {
           for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + offset + i;
@@ -64,12 +64,18 @@ BN3D_INLINE void for_each_block(const T* const (&volumes)[kVolumes], ChannelLayo
     }
   }
   F buffers[kVolumes][kBlock];
-  for (int v = 0; v < kVolumes; ++v) values[v] = buffers[v];
   for (int64_t begin = range.begin; begin < range.end; begin += kBlock) {
     const Range gathered{begin, smaller(begin + kBlock, range.end)};
     int64_t filled = 0;
     for_each_run(layout, gathered, [&](int64_t offset, int64_t count) {
-      for (int v = 0; v < kVolumes; ++v) convert(volumes[v] + offset, count, buffers[v] + filled);
+      for (int v = 0; v < kVolumes; ++v) {
+        if (sizeof(T) == sizeof(F) && count == gathered.end - gathered.begin) {
+          values[v] = reinterpret_cast<const F*>(volumes[v] + offset);
+        } else {
+          convert(volumes[v] + offset, count, buffers[v] + filled);
+          values[v] = buffers[v];
+        }
+      }
       filled += count;
     });
     block(values, filled);
@@ -82,20 +88,32 @@ template <typename F>
 struct PartialSums {
   static constexpr int kWidth = 128 / sizeof(F);
   static constexpr int kVectors = kWidth / kLanes<F>;
-  Vector<F> parts[kVectors] = {};
+  Vector<F> parts[kVectors];
 
+  BN3D_INLINE PartialSums() {
+#pragma GCC unroll 16
+    for (int k = 0; k < kVectors; ++k) parts[k] = Vector<F>{};
+  }
+
+  // Adds part i to part i + n for n = kWidth/2, ..., 1, from half of kWidth on in double.
   BN3D_INLINE double total() const {
-    F half[kWidth / 2];
+    constexpr int kWideVectors = kWidth / 2 / kLanes<double>;
+    Vector<double> wide[kWideVectors];
     for (int k = 0; k < kVectors / 2; ++k) {
-      const Vector<F> v = parts[k] + parts[k + kVectors / 2];
-      memcpy(half + k * kLanes<F>, &v, sizeof v);
+      widen(parts[k] + parts[k + kVectors / 2], wide + k * (kWideVectors / (kVectors / 2)));
     }
-    double sums[kWidth / 2];
-    for (int i = 0; i < kWidth / 2; ++i) sums[i] = half[i];
-    for (int n = kWidth / 4; n > 0; n /= 2) {
-      for (int i = 0; i < n; ++i) sums[i] += sums[i + n];
+#pragma GCC unroll 4
+    for (int n = kWideVectors / 2; n > 0; n /= 2) {
+      for (int k = 0; k < n; ++k) wide[k] += wide[k + n];
     }
-    return sums[0];
+    Vector<double> sums = wide[0];
+    if constexpr (kLanes<double> >= 8) {
+      for (int i = 0; i < 4; ++i) sums[i] += sums[i + 4];
+    }
+    if constexpr (kLanes<double> >= 4) {
+      for (int i = 0; i < 2; ++i) sums[i] += sums[i + 2];
+    }
+    return sums[0] + sums[1];
   }
 };
 

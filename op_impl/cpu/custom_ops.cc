@@ -124,8 +124,8 @@ std::vector<int64_t> shape_of(int i, int* ndims, int64_t** shapes) {
 
 }  // namespace
 
-#define BN3D_OP(name)                                                                         \
-  BN3D_EXPORT int name(int count, void** params, int* ndims, int64_t** shapes,                \
+#define BN3D_OP(name)                                                          \
+  BN3D_EXPORT int name(int count, void** params, int* ndims, int64_t** shapes, \
                        const char** dtypes, void* /*stream*/, void* /*extra*/)
 #define BN3D_CALL(name, expected) Call(#name, expected, count, params, ndims, shapes, dtypes)
 #define BN3D_INFER_SHAPE(name) \
@@ -136,14 +136,12 @@ std::vector<int64_t> shape_of(int i, int* ndims, int64_t** shapes) {
 BN3D_OP(Bn3dReduce) {
   const Call call = BN3D_CALL(Bn3dReduce, 4);
   const Volume volume = call.volume(0, "x");
-  bn3d::reduce(volume, call.data(0), call.vector(1, "shift", volume),
-               call.vector(2, "sum", volume), call.vector(3, "square_sum", volume));
+  bn3d::reduce(volume, call.data(0), call.vector(1, "shift", volume), call.vector(2, "sum", volume),
+               call.vector(3, "square_sum", volume));
   return 0;
 }
 
-BN3D_INFER_SHAPE(Bn3dReduce) {
-  return {shape_of(1, ndims, shapes), shape_of(1, ndims, shapes)};
-}
+BN3D_INFER_SHAPE(Bn3dReduce) { return {shape_of(1, ndims, shapes), shape_of(1, ndims, shapes)}; }
 
 BN3D_OP(Bn3dApply) {
   const Call call = BN3D_CALL(Bn3dApply, 5);
@@ -161,9 +159,8 @@ BN3D_EXPORT std::vector<int64_t> Bn3dApplyInferShape(int* ndims, int64_t** shape
 BN3D_OP(Bn3dGradReduce) {
   const Call call = BN3D_CALL(Bn3dGradReduce, 5);
   const Volume volume = call.volume(1, "x");
-  bn3d::grad_reduce(volume, call.same_as(1, 0, "dy"), call.data(1),
-                    call.vector(2, "mean", volume), call.vector(3, "sum_dy", volume),
-                    call.vector(4, "sum_dy_centered", volume));
+  bn3d::grad_reduce(volume, call.same_as(1, 0, "dy"), call.data(1), call.vector(2, "mean", volume),
+                    call.vector(3, "sum_dy", volume), call.vector(4, "sum_dy_centered", volume));
   return 0;
 }
 
@@ -189,14 +186,12 @@ BN3D_EXPORT std::vector<int64_t> Bn3dGradApplyInferShape(int* ndims, int64_t** s
 BN3D_OP(Bn3dForwardTraining) {
   const Call call = BN3D_CALL(Bn3dForwardTraining, 8);
   const Volume volume = call.volume(0, "x");
-  bn3d::forward_training(volume, call.data(0), parameters(call, 1, volume),
-                         call.same_as(0, 6, "y"), saved(call, 7, volume));
+  bn3d::forward_training(volume, call.data(0), parameters(call, 1, volume), call.same_as(0, 6, "y"),
+                         saved(call, 7, volume));
   return 0;
 }
 
-BN3D_INFER_SHAPE(Bn3dForwardTraining) {
-  return {shape_of(0, ndims, shapes), {3, shapes[1][0]}};
-}
+BN3D_INFER_SHAPE(Bn3dForwardTraining) { return {shape_of(0, ndims, shapes), {3, shapes[1][0]}}; }
 
 BN3D_OP(Bn3dGradientTraining) {
   const Call call = BN3D_CALL(Bn3dGradientTraining, 7);

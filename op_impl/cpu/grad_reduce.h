@@ -46,7 +46,7 @@ GradSums grad_reduce(const void* dy, const void* x, ChannelLayout layout, Range 
   using F = Compute<T>;
   GradSums sums;
   const T* const volumes[] = {static_cast<const T*>(dy), static_cast<const T*>(x)};
-  for_each_block(volumes, layout, range, [&](const F* const (&values)[2], int64_t count) {
+  for_each_block(volumes, layout, range, [&](const F* const(&values)[2], int64_t count) {
     grad_reduce_block(values, count, mean, &sums);
   });
   return sums;

@@ -5,8 +5,7 @@
 
 namespace bn3d {
 
-void forward_inference(const Volume& volume, const void* x, const Parameters& parameters,
-                       void* y) {
+void forward_inference(const Volume& volume, const void* x, const Parameters& parameters, void* y) {
   const Kernels& kernel = kernels(volume.dtype);
   apply_all(volume, [&](int64_t c, Range range) {
     const double rstd = 1 / std::sqrt(parameters.moving_variance.get(c) + parameters.eps);
@@ -26,9 +25,8 @@ void gradient_inference(const Volume& volume, const void* dy, const void* x,
   }
   // dx needs no sums, so a chunk is reduced and applied while it is in cache.
   const auto reduce_and_apply = [&](int64_t c, Range range) {
-    const GradSums sums =
-        kernel.grad_reduce(volume.channel(dy, c), volume.channel(x, c), volume.layout(), range,
-                           parameters.moving_mean.get(c));
+    const GradSums sums = kernel.grad_reduce(volume.channel(dy, c), volume.channel(x, c),
+                                             volume.layout(), range, parameters.moving_mean.get(c));
     kernel.apply(volume.channel(dy, c), volume.channel(dx, c), volume.layout(), range,
                  {0, parameters.gamma.get(c) * rstd.get(c), 0}, volume.streams());
     return sums;

@@ -13,8 +13,8 @@ template <typename T>
 constexpr Kernels kKernelsOf = {reduce<T>, apply<T>, grad_reduce<T>, grad_apply<T>};
 
 // In the order of DType.
-extern const Kernels kKernels[kDTypes] = {kKernelsOf<float>, kKernelsOf<Half>,
-                                          kKernelsOf<BFloat16>, kKernelsOf<double>};
+extern const Kernels kKernels[kDTypes] = {kKernelsOf<float>, kKernelsOf<Half>, kKernelsOf<BFloat16>,
+                                          kKernelsOf<double>};
 
 }  // namespace BN3D_ISA
 }  // namespace bn3d

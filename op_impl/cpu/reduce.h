@@ -52,7 +52,7 @@ ShiftedSums reduce(const void* x, ChannelLayout layout, Range range, double shif
   using F = Compute<T>;
   ShiftedSums sums;
   const T* const volumes[] = {static_cast<const T*>(x)};
-  for_each_block(volumes, layout, range, [&](const F* const (&values)[1], int64_t count) {
+  for_each_block(volumes, layout, range, [&](const F* const(&values)[1], int64_t count) {
     reduce_block(values, count, shift, &sums);
   });
   return sums;

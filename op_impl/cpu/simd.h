@@ -50,6 +50,7 @@ using Compute = typename ComputeOf<T>::type;
 // Where an element has 16 bits, a vector of them is half as long as the floats it holds.
 typedef uint16_t HalfBits __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
 typedef uint32_t FloatBits __attribute__((vector_size(BN3D_VECTOR_BYTES)));
+typedef int32_t SignedBits __attribute__((vector_size(BN3D_VECTOR_BYTES)));
 
 template <typename T, typename F = Compute<T>>
 BN3D_INLINE Vector<F> load(const T* p) {
@@ -73,10 +74,26 @@ BN3D_INLINE Vector<float> load(const Half* p) {
 
 template <>
 BN3D_INLINE Vector<float> load(const BFloat16* p) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return (Vector<float>)_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16);
+#else
   HalfBits bits;
   memcpy(&bits, p, sizeof bits);
   return (Vector<float>)(__builtin_convertvector(bits, FloatBits) << 16);
+#endif
 }
+
+// The lanes of a vector in double, in their order.
+BN3D_INLINE void widen(Vector<float> v, Vector<double>* to) {
+  typedef float HalfVector __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
+  HalfVector halves[2];
+  memcpy(halves, &v, sizeof v);
+  to[0] = __builtin_convertvector(halves[0], Vector<double>);
+  to[1] = __builtin_convertvector(halves[1], Vector<double>);
+}
+
+BN3D_INLINE void widen(Vector<double> v, Vector<double>* to) { *to = v; }
 
 // What is to be written for a vector, in the element type of `to`.
 BN3D_INLINE Vector<float> pack(Vector<float> v, const float* /*to*/) { return v; }
@@ -99,8 +116,16 @@ BN3D_INLINE HalfBits pack(Vector<float> v, const BFloat16* /*to*/) {
   const FloatBits u = (FloatBits)v;
   const FloatBits rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
   const FloatBits quiet = (u >> 16) | 0x40u;
-  const FloatBits nan = (FloatBits)((u & 0x7fffffffu) > 0x7f800000u);
-  return __builtin_convertvector((nan & quiet) | (~nan & rounded), HalfBits);
+  // Signed, since AVX2 compares nothing else; the sign bit is off.
+  const FloatBits nan = (FloatBits)((SignedBits)(u & 0x7fffffffu) > 0x7f800000);
+  const FloatBits halves = (nan & quiet) | (~nan & rounded);
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  // The compiler's own narrowing goes lane by lane.
+  const __m256i packed = _mm256_packus_epi32((__m256i)halves, (__m256i)halves);
+  return (HalfBits)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
+#else
+  return __builtin_convertvector(halves, HalfBits);
+#endif
 }
 
 // Writes past the caches, where the processor has vectors of that size; the address must be

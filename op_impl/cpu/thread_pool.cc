@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -65,6 +66,16 @@ class Job {
   std::exception_ptr failure_;
 };
 
+// Waits some microseconds for what is about to happen: the next phase of the same call, or the
+// end of the last part. Sleeping and being woken takes longer.
+template <typename Condition>
+void spin_until(Condition condition) {
+  constexpr auto kLongest = std::chrono::microseconds(20);
+  const auto until = std::chrono::steady_clock::now() + kLongest;
+  while (!condition() && std::chrono::steady_clock::now() < until) {
+  }
+}
+
 class ThreadPool {
  public:
   // Runs the job on its threads, or on the caller's alone where another call has the pool:
@@ -84,6 +95,9 @@ class ThreadPool {
     // system has not woken yet finds no job.
     std::unique_lock<std::mutex> lock(mutex_);
     job_ = nullptr;
+    lock.unlock();
+    spin_until([this] { return working_ == 0; });
+    lock.lock();
     done_.wait(lock, [this] { return working_ == 0; });
   }
 
@@ -91,22 +105,28 @@ class ThreadPool {
   void grow(int workers) {
     while (workers_ < workers) {
       const int thread = ++workers_;
-      std::thread(&ThreadPool::serve, this, thread, generation_).detach();
+      std::thread(&ThreadPool::serve, this, thread, generation_.load()).detach();
     }
   }
 
   void serve(int thread, uint64_t seen) {
-    std::unique_lock<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
     while (true) {
+      spin_until([&] { return generation_ != seen; });
+      lock.lock();
       wake_.wait(lock, [&] { return generation_ != seen; });
       seen = generation_;
-      if (job_ == nullptr || thread >= job_->threads()) continue;
+      if (job_ == nullptr || thread >= job_->threads()) {
+        lock.unlock();
+        continue;
+      }
       Job& job = *job_;
       ++working_;
       lock.unlock();
       job.work(thread);
       lock.lock();
       if (--working_ == 0) done_.notify_one();
+      lock.unlock();
     }
   }
 
@@ -114,8 +134,8 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   Job* job_ = nullptr;
-  uint64_t generation_ = 0;
-  int working_ = 0;
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<int> working_{0};
   int workers_ = 0;
 };
 

@@ -26,6 +26,7 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
                       Saved saved) {
   const Kernels& kernel = kernels(volume.dtype);
   const double count = static_cast<double>(volume.values());
+  const double unbiasing = count / (count - 1);
 
   const auto reduce = [&](int64_t c, Range range) {
     const void* channel = volume.channel(x, c);
@@ -47,8 +48,7 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     update(parameters.moving_mean, c, parameters.momentum, mean);
     // One value has no unbiased variance.
     if (count > 1) {
-      const double unbiased = variance * (count / (count - 1));
-      update(parameters.moving_variance, c, parameters.momentum, unbiased);
+      update(parameters.moving_variance, c, parameters.momentum, variance * unbiasing);
     }
   };
   const auto apply = [&](int64_t c, Range range) {

@@ -32,7 +32,7 @@ struct Volume {
   // having cost a read for ownership and the eviction of inputs.
   bool streams() const { return bytes() >= kStreamedBytes; }
 
-  static constexpr int64_t kStreamedBytes = int64_t{4} << 20;
+  static constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 };
 
 // A channel's values are reduced chunk by chunk and the chunks' sums are added in their order,

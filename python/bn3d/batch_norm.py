@@ -93,6 +93,10 @@ class BatchNorm3d(nn.BatchNorm3d):
         _check_input(x.shape, x.dtype, self.bn2d.num_features)
         if execution.is_exporting():
             return self._construct_stock(x)
+        if _is_half(x.dtype) and ops.exp(self._half).dtype == ms.float32:
+            # Mixed precision at level "auto" computes exp, and BatchNorm, in float32; our
+            # operators are not on its list.
+            x = ops.cast(x, ms.float32)
         bn = self.bn2d
         if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
             settings = self._settings
@@ -147,10 +151,16 @@ def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, 
 
 
 @ops.constexpr
+def _is_half(dtype):
+    return dtype in (ms.float16, ms.bfloat16)
+
+
+@ops.constexpr
 def _check_input(shape, dtype, num_features):
     if dtype not in _DTYPES:
         raise TypeError(
-            f"BatchNorm3d: x must be float32, float16, bfloat16 or float64, got {dtype}"
+            "BatchNorm3d: x must be a Tensor of float32, float16, bfloat16 or float64, "
+            f"got {dtype!r}"
         )
     if shape is None:
         return  # a rank that is not known yet
@@ -163,3 +173,6 @@ def _check_input(shape, dtype, num_features):
             f"BatchNorm3d: x must have num_features = {num_features} channels, got {shape[1]} "
             f"in shape {tuple(shape)}"
         )
+
+
+execution.keep_in_rewrites(BatchNorm3d)

@@ -6,14 +6,20 @@ from collections import OrderedDict
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from bn3d import backends
 from bn3d.backends import split, synchronised
 
 __all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
 
-_ATTACHED = ("_forward_training", "_forward_inference", "_settings", "_settings_without_update")
+_ATTACHED = (
+    "_forward_training",
+    "_forward_inference",
+    "_settings",
+    "_settings_without_update",
+    "_half",
+)
 _MADE_AGAIN = (*_ATTACHED, "_primitives", "_compile_cache", "_cells")
 
 
@@ -40,6 +46,7 @@ def attach(cell: nn.BatchNorm3d, group: str | None = None) -> None:
     cell._forward_inference = functions.forward_inference
     cell._settings = settings(eps, momentum)
     cell._settings_without_update = settings(eps, 1.0)
+    cell._half = Tensor([0], ms.float16)
 
 
 def detach(cell: nn.BatchNorm3d) -> None:

@@ -6,6 +6,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bn3d.bench.command import bench
+from bn3d.demo import main as demo
 from bn3d.opp.cli import app as opp_app
 from bn3d.verify.command import verify
 
@@ -14,6 +16,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+app.command()(bench)
+app.command("demo")(demo)
 app.add_typer(opp_app, name="opp")
 app.command()(verify)
 
@@ -32,3 +36,7 @@ def info() -> None:
     for name, value in rows:
         table.add_row(name, value)
     Console().print(table)
+
+
+if __name__ == "__main__":
+    app()

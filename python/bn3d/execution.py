@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 
-from mindspore import ops
+from mindspore import nn, ops
+from mindspore.rewrite.common import namespace
 
-__all__ = ["is_compiling", "is_exporting", "is_recomputing"]
+__all__ = ["is_compiling", "is_exporting", "is_recomputing", "keep_in_rewrites"]
 
 
 def _called_from(module: str, functions: tuple[str, ...]) -> bool:
@@ -60,3 +61,11 @@ is_exporting = _IsExporting()
 # Whether a forward pass runs for the second time, in the backward pass, because of
 # `Cell.recompute()`.
 is_recomputing = _IsRecomputing()
+
+
+def keep_in_rewrites(cls: type[nn.Cell]) -> None:
+    """Let `mindspore.rewrite`, and so `amp` level O1, call cells of this class as they are.
+
+    It would write a class anew that has the name of its base class, and fail.
+    """
+    namespace._subtree_black_list.append(cls)

@@ -5,6 +5,5 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
-sys.path[:0] = [
-    str(p) for p in (_HERE / "standin", _ROOT / "op_impl/ai_core/tbe", _ROOT / "python")
-]
+sys.path[:0] = [str(_HERE / "standin"), str(_ROOT / "op_impl/ai_core/tbe")]
+sys.path.append(str(_ROOT / "python"))  # last: an installed bn3d comes first

@@ -123,6 +123,18 @@ def test_declined_without_a_context_of_the_engine(operator):
 
 
 @by_type
+def test_the_static_entry_obeys_a_context_for_the_unify_scheduler(operator):
+    """opc, the offline compiler, calls it on every SoC."""
+    platform.set_soc("Ascend910B1")
+    module = importlib.import_module(f"bn3d_impl.{operator.module}")
+    with op_context.OpContext("static"):
+        getattr(module, operator.module)(
+            *engine.descriptions(operator, (2, 20, 3, 4, 5), "NCDHW", "bfloat16")
+        )
+    assert schedule.builds.pop().schedule.scheduler == "unify"
+
+
+@by_type
 def test_bfloat16_never_meets_the_static_scheduler(operator):
     """OP_DYNAMIC_COMPILE_STATIC=false sends ascend910b to the static entry."""
     arguments = engine.descriptions(operator, (2, 20, 3, 4, 5), "NDC1HWC0", "bfloat16")
@@ -144,8 +156,9 @@ def test_unknown_dimensions_reach_the_unify_scheduler_with_open_ranges(operator,
     arguments = engine.descriptions(operator, (2, 20, 3, 4, 5), "NCDHW", "float16")
     arguments[0]["shape"] = [-1, 20, 3, -1, 5]
     module = importlib.import_module(engine.module_name(operator, mode))
-    with op_context.OpContext(mode):
+    with op_context.OpContext(mode) as context:
         getattr(module, operator.module)(*arguments)
+    assert context.get_op_mode() == "dynamic"
     volumes = [tensor.kind == "volume" for tensor in operator.inputs]
     open_, one = (1, None), (1, 1)
     for tensor, volume in zip(seen, volumes, strict=True):
@@ -195,7 +208,7 @@ def test_dynamic_entry_is_registered_by_type(operator):
 
 @pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.py")), ids=lambda path: path.name)
 def test_imports_only_names_that_every_cann_has(path):
-    allowed = {"math", "typing", "tbe", "tbe.dsl"}
+    allowed = {"functools", "operator", "typing", "tbe", "tbe.dsl"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             assert {alias.name for alias in node.names} <= allowed

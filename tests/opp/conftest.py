@@ -1,4 +1,4 @@
-"""A CANN and operator sources made for the tests, and the package built from them."""
+"""A CANN made for the tests, and the package built with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bn3d.operators import OPERATORS
 from bn3d.opp import build
 from bn3d.opp.payload import Package
 
@@ -42,28 +41,24 @@ def cann(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository's sources, with TBE files that are only named like ours."""
-    root = tmp_path_factory.mktemp("sources")
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A copy of the repository's sources, to be broken."""
+    root = tmp_path / "sources"
+    root.mkdir()
     for name in ("CMakeLists.txt", "CMakePresets.json", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, root)
-    for name in ("op_proto", "cmake", "python"):
+    shutil.copytree(REPOSITORY / "op_proto", root / "op_proto")
+    shutil.copytree(REPOSITORY / "op_impl" / "ai_core", root / "op_impl" / "ai_core")
+    for name in ("cmake", "python"):
         (root / name).symlink_to(REPOSITORY / name)
-    tbe = root / "op_impl" / "ai_core" / "tbe" / "bn3d_impl"
-    (tbe / "dynamic").mkdir(parents=True)
-    for operator in OPERATORS:
-        for place in (tbe, tbe / "dynamic"):
-            (place / f"{operator.module}.py").write_text(f"def {operator.module}():\n    pass\n")
     return root
 
 
 @pytest.fixture(scope="session")
-def run_file(sources: Path, cann: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_file(cann: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, built by CMake for this machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "find_sources", lambda: sources)
-        return build.build(tmp_path_factory.mktemp("built"), environment=environment(cann))
+    return build.build(tmp_path_factory.mktemp("built"), environment=environment(cann))
 
 
 @pytest.fixture(scope="session")

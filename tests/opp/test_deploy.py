@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,21 @@ from bn3d.opp.status import status
 from .conftest import REPOSITORY, VERSION_INFO, environment, names
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-needs_sshd = pytest.mark.skipif(
-    not SSHD or not shutil.which("ssh"), reason="no sshd: apt-get install openssh-server"
-)
+_NEEDS_SSHD = [
+    pytest.mark.skipif(
+        not SSHD or not shutil.which("ssh"), reason="no sshd: apt-get install openssh-server"
+    ),
+    pytest.mark.skipif(
+        Path(pwd.getpwuid(os.geteuid()).pw_shell).name in ("nologin", "false"),
+        reason="this user may not log in",
+    ),
+]
+
+
+def needs_sshd(test: Callable) -> Callable:
+    for mark in _NEEDS_SSHD:
+        test = mark(test)
+    return test
 
 
 class Hosts:
@@ -176,7 +190,7 @@ def test_the_script_prints_a_table(hosts: Hosts, run_file: Path, names: list[str
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "COLUMNS": "200", "PYTHON": shutil.which("python") or ""},
+        env={**os.environ, "COLUMNS": "200", "PYTHON": sys.executable},
     )
     assert done.returncode == code, done.stderr
     assert " good " in done.stdout and " ok " in done.stdout

@@ -218,6 +218,13 @@ def test_knows_what_any_input_knows(engine: Engine, operator, given, output, exp
     assert answer["outputs"][output]["shape"] == expected
 
 
+@pytest.mark.parametrize("name", ["dy", "x"])
+def test_nd_is_raw_ncdhw(engine: Engine, name: str):
+    answer = engine.infer(BY_TYPE["Bn3dGradApply"], **{name: (NCDHW, "float16", VOLUME)})
+    assert answer["verified"], answer["errors"]
+    assert answer["outputs"]["dx"]["format"] == NCDHW
+
+
 def test_carries_the_range_of_unknown_dimensions(engine: Engine):
     ranges = ((1, 8), (3, 64), (4, 4), (1, 99), (6, 6))
     x = (ND, "float16", (-1, -1, 4, -1, 6), ranges)
@@ -268,7 +275,11 @@ def test_carries_the_range_of_unknown_dimensions(engine: Engine):
             "same channels",
         ),
         ("Bn3dGradReduce", {"x": (ND, "float32", VOLUME)}, "dy and x.*same dtype"),
-        ("Bn3dGradReduce", {"x": (NCDHW, "float16", VOLUME)}, "dy and x.*same format"),
+        (
+            "Bn3dGradReduce",
+            {"x": (BLOCKED, "float16", (2, 4, 1, 5, 6, 16))},
+            "dy and x.*same format, got ND and NDC1HWC0",
+        ),
         ("Bn3dGradReduce", {"x": (ND, "float16", (2, 3, 4, 5, 7))}, "dy and x.*same shape"),
         ("Bn3dGradApply", {"c": (ND, "float32", (5,))}, "mean and c.*same shape"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import platform
 import shutil
@@ -26,13 +27,14 @@ SOCS = ("ascend910", "ascend910b", "ascend910_93")
 
 def test_has_the_tree_that_cann_reads(parsed: Package):
     tbe = "op_impl/ai_core/tbe"
-    modules = [operator.module for operator in OPERATORS]
-    assert set(parsed.files) == {
+    sources = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / tbe).rglob("*.py")}
+    for operator in OPERATORS:
+        assert f"{tbe}/bn3d_impl/{operator.module}.py" in sources
+        assert f"{tbe}/bn3d_impl/dynamic/{operator.module}.py" in sources
+    assert set(parsed.files) == sources | {
         "version.info",
         "SHA256SUMS",
         f"op_proto/lib/linux/{MACHINE}/libcust_opsproto_bn3d.so",
-        *(f"{tbe}/bn3d_impl/{module}.py" for module in modules),
-        *(f"{tbe}/bn3d_impl/dynamic/{module}.py" for module in modules),
         *(f"{tbe}/config/{soc}/aic-{soc}-ops-info.json" for soc in SOCS),
     }
 
@@ -84,28 +86,30 @@ def test_the_installer_keeps_to_the_python_of_cann_nodes():
         assert imported <= sys.stdlib_module_names, name
 
 
-def test_a_missing_operator_is_no_package(sources: Path, library: Path, tmp_path: Path):
-    copy = shutil.copytree(sources, tmp_path / "sources", symlinks=True)
-    missing = copy / "op_impl/ai_core/tbe/bn3d_impl/dynamic/bn3d_apply.py"
+def test_a_missing_operator_is_no_package(sources: Path, library: Path):
+    missing = sources / "op_impl/ai_core/tbe/bn3d_impl/dynamic/bn3d_apply.py"
     missing.unlink()
     with pytest.raises(PackageError, match=r"dynamic/bn3d_apply\.py is missing"):
-        package.vendor_tree(copy, library, MACHINE, None)
+        package.vendor_tree(sources, library, MACHINE, None)
 
 
-def test_an_operator_must_be_python_that_cann_reads(sources: Path, library: Path, tmp_path: Path):
-    copy = shutil.copytree(sources, tmp_path / "sources", symlinks=True)
-    (copy / "op_impl/ai_core/tbe/bn3d_impl/bn3d_apply.py").write_text("if (n := 1): match = \n")
+def test_an_operator_must_be_python_that_cann_reads(sources: Path, library: Path):
+    (sources / "op_impl/ai_core/tbe/bn3d_impl/bn3d_apply.py").write_text("if (n := 1): match = \n")
     with pytest.raises(PackageError, match=r"bn3d_apply\.py is no Python 3\.7"):
-        package.vendor_tree(copy, library, MACHINE, None)
+        package.vendor_tree(sources, library, MACHINE, None)
 
 
 def test_a_damaged_file_is_refused(run_file: Path, parsed: Package, tmp_path: Path):
-    content = bytearray(run_file.read_bytes())
-    content[len(content) // 2] ^= 1
+    content = run_file.read_bytes()
     damaged = tmp_path / "damaged.run"
-    damaged.write_bytes(content)
-    with pytest.raises(InstallError):
-        Package.open(damaged)
+    intact = Package.open(run_file).files
+    # A flipped bit may hit data, a name, a header or a field that nobody reads.
+    for position in range(0, len(content), len(content) // 150):
+        flipped = bytearray(content)
+        flipped[position] ^= 1
+        damaged.write_bytes(flipped)
+        with contextlib.suppress(InstallError):
+            assert Package.open(damaged).files == intact
     damaged.write_bytes(content[: len(content) // 2])
     with pytest.raises(InstallError, match="not a readable package"):
         Package.open(damaged)
@@ -162,12 +166,9 @@ def test_says_which_machines_it_can_build_for(cann: Path, tmp_path: Path):
 def test_says_why_the_compiler_failed(
     cann: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    copy = shutil.copytree(sources, tmp_path / "sources", symlinks=True)
-    (copy / "op_proto").unlink()
-    shutil.copytree(REPOSITORY / "op_proto", copy / "op_proto")
-    (copy / "op_proto" / "broken.cc").write_text("int broken = ;\n")
-    monkeypatch.setattr(build, "find_sources", lambda: copy)
-    with pytest.raises(build.BuildError, match=r"broken\.cc:1"):
+    (sources / "op_proto" / "a_broken.cc").write_text("int broken = ;\n")
+    monkeypatch.setattr(build, "find_sources", lambda: sources)
+    with pytest.raises(build.BuildError, match=r"a_broken\.cc:1"):
         build.build(tmp_path / "out", environment=environment(cann))
     assert not list((tmp_path / "out").glob("*"))
 
@@ -176,10 +177,7 @@ def test_says_why_the_compiler_failed(
     MACHINE == "aarch64" or not shutil.which("aarch64-linux-gnu-g++"),
     reason="no cross compiler: apt-get install g++-aarch64-linux-gnu",
 )
-def test_builds_for_aarch64_nodes(
-    cann: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(build, "find_sources", lambda: sources)
+def test_builds_for_aarch64_nodes(cann: Path, tmp_path: Path):
     run_file = build.build(tmp_path, "aarch64", environment(cann))
     built = Package.open(run_file)
     (library,) = [data for name, data in built.files.items() if name.endswith(".so")]

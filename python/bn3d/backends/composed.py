@@ -32,6 +32,8 @@ def settings(eps: float, momentum: float) -> tuple[float, float]:
 def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
     eps, momentum = settings
+    if _is_empty(x.shape):
+        return (x,)
     wide = ops.cast(x, _wide_dtype())
     normalized, mean, variance = normalize(wide, eps)
     y = normalized * per_channel(gamma, wide) + per_channel(beta, wide)
@@ -110,6 +112,11 @@ def normalize_by(channel_mean: Callable) -> Callable:
 
 
 normalize = normalize_by(channel_mean)
+
+
+@ops.constexpr(check=False)
+def _is_empty(shape):
+    return shape is not None and 0 in shape
 
 
 @ops.constexpr

@@ -9,9 +9,12 @@ Importing this module loads the library and registers its operators; it raises
 
 from __future__ import annotations
 
+import functools
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
+from mindspore.common.initializer import Zero
 from mindspore.ops import CustomRegOp, DataType
 from mindspore.ops import signature as sig
 
@@ -64,10 +67,19 @@ def settings(eps: float, momentum: float) -> Tensor:
     return Tensor(np.array([eps, momentum]).view(np.int64))
 
 
+@ops.constexpr
+@functools.cache
+def _zeros(shape, dtype):
+    """Zeros that are made once: an operator for each would cost more than the gradient itself
+    of a small volume in PyNative mode.
+    """
+    return Tensor(shape=shape, dtype=dtype, init=Zero()).init_data()
+
+
 def _bprop_gradient_training(dy, x, gamma, saved, out, dout):
     d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, saved[2], dout)
     # mean and 1/sqrt(variance + eps) are functions of x, and were derived as such.
-    return d_dy, d_x, d_gamma, ops.zeros_like(saved)
+    return d_dy, d_x, d_gamma, _zeros(saved.shape, saved.dtype)
 
 
 def _bprop_gradient_inference(
@@ -78,10 +90,10 @@ def _bprop_gradient_inference(
         d_dy,
         d_x,
         d_gamma,
-        ops.zeros_like(beta),
-        ops.zeros_like(moving_mean),
-        ops.zeros_like(moving_variance),
-        ops.zeros_like(settings),
+        _zeros(beta.shape, beta.dtype),
+        _zeros(moving_mean.shape, moving_mean.dtype),
+        _zeros(moving_variance.shape, moving_variance.dtype),
+        _zeros(settings.shape, settings.dtype),
     )
 
 
@@ -113,9 +125,9 @@ def _bprop_training(x, gamma, beta, moving_mean, moving_variance, settings, out,
         dx,
         dgamma,
         dbeta,
-        ops.zeros_like(moving_mean),
-        ops.zeros_like(moving_variance),
-        ops.zeros_like(settings),
+        _zeros(moving_mean.shape, moving_mean.dtype),
+        _zeros(moving_variance.shape, moving_variance.dtype),
+        _zeros(settings.shape, settings.dtype),
     )
 
 
@@ -127,17 +139,18 @@ def _bprop_inference(x, gamma, beta, moving_mean, moving_variance, settings, out
         dx,
         dgamma,
         dbeta,
-        ops.zeros_like(moving_mean),
-        ops.zeros_like(moving_variance),
-        ops.zeros_like(settings),
+        _zeros(moving_mean.shape, moving_mean.dtype),
+        _zeros(moving_variance.shape, moving_variance.dtype),
+        _zeros(settings.shape, settings.dtype),
     )
 
 
 class _InPlaceCustom(ops.Custom):
     """An operator that writes its inputs moving_mean and moving_variance.
 
-    Without the signature mixed precision would hand it copies of them; without the attribute
-    a graph could reorder or repeat it.
+    Without the signature mixed precision would hand it copies of them, without the attribute a
+    graph could reorder it, and without `recompute(False)` it would run twice in a network that
+    is recomputed.
     """
 
     __mindspore_signature__ = (
@@ -152,6 +165,7 @@ class _InPlaceCustom(ops.Custom):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_prim_attr("side_effect_mem", True)
+        self.recompute(False)
 
 
 # (y, saved), normalised by the batch; updates the moving statistics.

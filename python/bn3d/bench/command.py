@@ -31,7 +31,7 @@ QUICK = Effort(blocks=1, block_seconds=0.01, most_calls=5)
 
 def bench(
     quick: Annotated[
-        bool, typer.Option("--quick", help="One shape, one block: a smoke run.")
+        bool, typer.Option("--quick", help="A smoke run: one shape, GRAPH_MODE.")
     ] = False,
     mode: Annotated[list[Mode] | None, typer.Option(help="Only this mode.")] = None,
     step: Annotated[list[Step] | None, typer.Option(help="Only this step.")] = None,
@@ -51,6 +51,7 @@ def bench(
     if shape:
         wanted = [_parse_shape(text) for text in shape]
         cases = [case for case in cases if case.shape in wanted] or [Case(s) for s in wanted]
+    modes = [Mode.GRAPH_MODE] if quick else list(Mode)
     console = Console(width=None if sys.stdout.isatty() else 140)
     threads = threads or len(os.sched_getaffinity(0))
     effort = QUICK if quick else Effort(blocks)
@@ -60,7 +61,7 @@ def bench(
         return
     result = measure(
         cases,
-        modes=[m.value for m in mode or Mode] if layers else [],
+        modes=[m.value for m in mode or modes] if layers else [],
         steps=[s.value for s in step or Step],
         kernels=kernels,
         profile=profile,

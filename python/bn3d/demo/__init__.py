@@ -17,7 +17,7 @@ EXTRA = ("matplotlib", "nibabel", "nilearn")
 
 
 def main(
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of each run.")] = 240,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each run.")] = 180,
     out: Annotated[Path, typer.Option(help="Folder of report.html.")] = Path("build/demo"),
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
 ) -> None:

@@ -18,69 +18,66 @@ import bn3d
 from bn3d.demo.training import BATCH, PATCH, WARM_UP, Result
 from bn3d.demo.volume import TISSUES, Brain
 
-LABELS = ("nn.BatchNorm3d", "bn3d.BatchNorm3d")
-COLOURS = ("#8a8f98", "#d1495b")
+LABELS = ("nn.BatchNorm3d", "bn3d.BatchNorm3d", "control")
+COLOURS = ("#8a8f98", "#d1495b", "#30638e")
 RED, YELLOW, BLUE = (0.85, 0.33, 0.36), (0.96, 0.82, 0.42), (0.1, 0.7, 1.0)
 SMOOTHED = 10  # last steps whose mean loss the table shows
 
 
-def rows(result: Result) -> list[tuple[str, str, str, str]]:
-    """What, stock, bn3d, comparison; only what was measured."""
-    stock, swapped = result.stock, result.swapped
-    times = [run.median_seconds() * 1e3 for run in (stock, swapped)]
-    norms = [result.norm_seconds(run) * 1e3 for run in (stock, swapped)]
-    losses = [float(np.mean(run.losses[-SMOOTHED:])) for run in (stock, swapped)]
+def rows(result: Result) -> list[tuple[str, ...]]:
+    """What was measured, for the stock network, for the swapped one and for the control."""
+    runs = (result.stock, result.swapped, result.control)
+    times = [run.median_seconds() * 1e3 for run in runs]
+    norms = [result.norm_seconds(run) * 1e3 for run in runs]
+    last = min(SMOOTHED, result.steps)
     table = [
-        ("step, median", *(f"{t:.0f} ms" for t in times), f"{times[0] / times[1]:.2f} x"),
-        ("of it BatchNorm", *(f"{t:.0f} ms" for t in norms), _ratio(*norms)),
+        ("step, median", *(_number(time, "ms") for time in times)),
+        ("BatchNorm in it", *(_number(norm, "ms") for norm in norms)),
         (
             "BatchNorm's share",
-            *(f"{100 * n / t:.0f} %" for n, t in zip(norms, times, strict=True)),
-            "",
+            *(_number(100 * norm / time, "%") for norm, time in zip(norms, times, strict=True)),
         ),
-        ("loss, first step", *(f"{run.losses[0]:.6f}" for run in (stock, swapped)), ""),
-        (
-            f"loss, mean of last {min(SMOOTHED, result.steps)}",
-            *(f"{loss:.4f}" for loss in losses),
-            f"{losses[1] - losses[0]:+.4f}",
-        ),
+        ("loss, first step", *(f"{run.losses[0]:.6f}" for run in runs)),
+        (f"loss, mean of last {last}", *(f"{np.mean(run.losses[-last:]):.4f}" for run in runs)),
     ]
-    if stock.dice and swapped.dice:
+    if all(run.dice for run in runs):
         table += [
-            (
-                f"Dice, {tissue}",
-                f"{stock.dice[tissue]:.4f}",
-                f"{swapped.dice[tissue]:.4f}",
-                f"{swapped.dice[tissue] - stock.dice[tissue]:+.4f}",
-            )
-            for tissue in TISSUES
+            (f"Dice, {tissue}", *(f"{run.dice[tissue]:.4f}" for run in runs)) for tissue in TISSUES
         ]
-        agree = float((stock.prediction == swapped.prediction).mean())
-        table.append(("voxels with the same label", "", "", f"{100 * agree:.2f} %"))
-    differences = result.loss_differences()
     table += [
-        ("loss difference, first step", "", "", f"{differences[0]:.1e}"),
-        ("loss difference, largest", "", "", f"{differences.max():.1e}"),
-        ("weight difference, largest", "", "", f"{result.weight_difference():.1e}"),
+        (
+            "loss, largest difference",
+            "",
+            *(f"{result.loss_differences(run).max():.1e}" for run in runs[1:]),
+        ),
+        (
+            "weights, largest difference",
+            "",
+            *(f"{result.weight_difference(run):.1e}" for run in runs[1:]),
+        ),
     ]
+    if all(run.dice for run in runs):
+        same = [100 * np.mean(run.prediction == result.stock.prediction) for run in runs[1:]]
+        table.append(("voxels labelled alike", "", *(f"{share:.2f} %" for share in same)))
     return table
 
 
-def _ratio(stock: float, swapped: float) -> str:
-    return f"{stock / swapped:.1f} x" if swapped > 0 else "within the noise"
+def _number(value: float, unit: str) -> str:
+    return f"{value:.0f} {unit}" if np.isfinite(value) else "not measured"
 
 
 def notes(result: Result) -> list[str]:
     """How each number came about."""
     lines = [
         f"{result.steps} steps of {BATCH} patches of {' x '.join(map(str, PATCH))} voxels, "
-        f"{result.replaced} norm layers swapped; both runs from the same weights on the same "
+        f"{result.replaced} norm layers swapped; all runs from the same weights on the same "
         f"batches, step by step in turn; medians without the first {WARM_UP} steps.",
+        "Control: nn.BatchNorm3d again, every first weight moved to a neighbouring float32. The "
+        "differences are from the nn.BatchNorm3d run. Training magnifies rounding: the control "
+        "shows how far one rounding at the start grows; bn3d rounds otherwise in every step.",
         f"BatchNorm: the step less the same step of the same network without norm layers; "
-        f"median over {np.isfinite(result.baseline.seconds).sum()} steps.",
+        f"median over {np.isfinite(result.baseline.seconds[WARM_UP:]).sum()} steps.",
         "Dice: on a coronal slab of 40 mm that no training patch touches.",
-        "The two layers round differently; training magnifies rounding, so that the curves "
-        "drift apart slowly from equal first steps.",
         f"MindSpore {ms.__version__}, graph mode, {ms.get_context('device_target')}, bn3d "
         f"{bn3d.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, "
         f"{platform.machine()}.",
@@ -92,7 +89,7 @@ def notes(result: Result) -> list[str]:
 
 def show(result: Result) -> None:
     console = Console()
-    table = Table("", *LABELS, "", title="The same U-Net, two norm layers")
+    table = Table("", *LABELS, title="The same U-Net, two norm layers")
     for row in rows(result):
         table.add_row(*row)
     console.print(table)
@@ -103,7 +100,7 @@ def show(result: Result) -> None:
 def write(result: Result, brain: Brain, folder: Path) -> Path:
     """report.html in `folder`, one file with its pictures inside; returns its path."""
     figures = [curves(result)]
-    if result.swapped.prediction is not None and result.stock.prediction is not None:
+    if result.stock.dice and result.swapped.dice:
         figures.append(overlay(result, brain))
     cells = "\n".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
@@ -111,7 +108,7 @@ def write(result: Result, brain: Brain, folder: Path) -> Path:
     )
     pictures = "\n".join(f'<img src="data:image/png;base64,{_png(each)}">' for each in figures)
     text = PAGE.format(
-        header="".join(f"<th>{label}</th>" for label in ("", *LABELS, "")),
+        header="".join(f"<th>{label}</th>" for label in ("", *LABELS)),
         rows=cells,
         pictures=pictures,
         notes="\n".join(f"<li>{html.escape(line)}</li>" for line in notes(result)),
@@ -125,26 +122,30 @@ def write(result: Result, brain: Brain, folder: Path) -> Path:
 def curves(result: Result) -> Figure:
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     losses, drift, times = figure.subplots(1, 3)
-    runs = (result.stock, result.swapped)
+    runs = (result.stock, result.swapped)  # the control is drawn where it is the scale
     steps = np.arange(1, result.steps + 1)
 
-    for run, label, colour, style in zip(runs, LABELS, COLOURS, ("-", (0, (4, 4))), strict=True):
+    for run, label, colour, style in zip(runs, LABELS, COLOURS, ("-", (0, (4, 4))), strict=False):
         losses.plot(steps, run.losses, linestyle=style, linewidth=1, label=label, color=colour)
     losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
+    losses.set_ylim(top=1.3 * max(result.stock.losses + result.swapped.losses))
     losses.legend()
 
-    difference = result.loss_differences()
-    equal = difference == 0
-    drift.plot(steps[~equal], difference[~equal], ".-", linewidth=0.6, color="#30638e")
-    if not equal.all():
-        drift.set_yscale("log")
-    drift.set(title="Loss difference of the two runs", xlabel="step", ylabel="absolute difference")
+    drift.set_yscale("log")
+    for run, label, colour in zip(
+        (result.control, result.swapped), LABELS[:0:-1], COLOURS[:0:-1], strict=True
+    ):
+        difference = result.loss_differences(run)
+        apart = difference > 0  # equal losses have no logarithm
+        drift.plot(steps[apart], difference[apart], ".-", linewidth=0.6, color=colour, label=label)
+    drift.set(title="Loss, difference from nn.BatchNorm3d", xlabel="step", ylabel="absolute")
+    drift.legend()
 
     norms = [result.norm_seconds(run) * 1e3 for run in runs]
     rest = [run.median_seconds() * 1e3 - norm for run, norm in zip(runs, norms, strict=True)]
-    times.bar(LABELS, rest, color="#d9dce1")
-    bars = times.bar(LABELS, norms, bottom=rest, color=COLOURS)
-    times.bar_label(bars, [f"BatchNorm {norm:.0f} ms" for norm in norms], padding=2)
+    times.bar(LABELS[:2], rest, color="#d9dce1")
+    bars = times.bar(LABELS[:2], norms, bottom=rest, color=COLOURS[:2])
+    times.bar_label(bars, [f"BatchNorm {_number(norm, 'ms')}" for norm in norms], padding=2)
     times.margins(y=0.15)
     times.set(title="Median training step", ylabel="ms")
     return figure

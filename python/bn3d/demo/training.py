@@ -1,8 +1,10 @@
-"""Two networks from the same weights on the same batches: stock norm layers, and bn3d's.
+"""The same network from the same weights on the same batches: stock norm layers, and bn3d's.
 
-They take turns step by step, so that whatever else the machine does slows both alike. Now and
-then a third network, without norm layers, takes a turn as well: what a step costs more than
-that one is what its norm layers cost.
+Two more networks give these two a scale. The control is the stock one with its first weights
+one rounding off: so far apart does training drive two runs that rounding alone sets apart. The
+baseline has no norm layers: what a step costs more than its step, the norm layers cost.
+
+All take turns step by step, so that whatever else the machine does slows them alike.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -29,8 +31,8 @@ BATCH = 4
 PATCH = (32, 20, 20)
 WINDOW = (32, 24, 24)  # of the validation; inference also has room for 24 x 24 planes
 OVERLAP = 8  # voxels that neighbouring windows share
-LEARNING_RATE = 0.1  # falls to 0 linearly
-BASELINE_EVERY = 2  # every such step the network without norm layers takes a turn
+LEARNING_RATE = 0.02  # falls to 0 linearly
+BASELINE_EVERY = 2  # steps from one turn of the baseline to its next
 WARM_UP = 4  # first steps left out of the times: compilation, MindSpore's choice of threads
 
 
@@ -55,22 +57,25 @@ class Run:
         self.losses.append(loss)
 
     def median_seconds(self) -> float:
-        return float(np.nanmedian(settled(self.seconds)))
+        return median(self.seconds)
 
     def sit_out(self) -> None:
         self.seconds.append(np.nan)
         self.losses.append(np.nan)
 
 
-def settled(values: list[float]) -> list[float]:
-    """Without the first steps, if there are more."""
-    return values[WARM_UP:] or values
+def median(seconds: Sequence[float]) -> float:
+    """Of the steps after the warm-up; NaN if there are none."""
+    measured = np.array(seconds[WARM_UP:])
+    measured = measured[np.isfinite(measured)]
+    return float(np.median(measured)) if measured.size else np.nan
 
 
 @dataclass
 class Result:
     stock: Run
     swapped: Run
+    control: Run
     baseline: Run
     replaced: int
     stopped: bool = False
@@ -81,24 +86,22 @@ class Result:
 
     def norm_seconds(self, run: Run) -> float:
         """Median over the steps of: this run's time less that of the run without norm layers."""
-        return float(
-            np.nanmedian(settled(np.subtract(run.seconds, self.baseline.seconds).tolist()))
-        )
+        return median(np.subtract(run.seconds, self.baseline.seconds))
 
-    def loss_differences(self) -> np.ndarray:
-        return np.abs(np.subtract(self.stock.losses, self.swapped.losses))
+    def loss_differences(self, run: Run) -> np.ndarray:
+        """From the stock run, a step."""
+        return np.abs(np.subtract(self.stock.losses, run.losses))
 
-    def weight_difference(self) -> float:
+    def weight_difference(self, run: Run) -> float:
+        """Largest difference of a trained weight from the stock run's."""
         pairs = zip(
-            self.stock.network.trainable_params(),
-            self.swapped.network.trainable_params(),
-            strict=True,
+            self.stock.network.trainable_params(), run.network.trainable_params(), strict=True
         )
         return max(float(np.abs(a.asnumpy() - b.asnumpy()).max()) for a, b in pairs)
 
 
 def race(brain: Brain, steps: int, seed: int) -> Result:
-    """Train both networks for `steps` steps, then segment the held-out slab.
+    """Train all for `steps` steps, then segment the held-out slab with each.
 
     Graph mode: in PyNative mode a step takes more than twice as long.
     """
@@ -106,8 +109,10 @@ def race(brain: Brain, steps: int, seed: int) -> Result:
     stock = _run(seed, steps, nn.BatchNorm3d)
     swapped = _run(seed, steps, nn.BatchNorm3d)
     report = bn3d.swap(swapped.network)
+    control = _run(seed, steps, nn.BatchNorm3d)
+    _round_weights_otherwise(control.network, seed)
     baseline = _run(seed, steps, lambda channels: nn.Identity())
-    result = Result(stock, swapped, baseline, len(report.changed))
+    result = Result(stock, swapped, control, baseline, len(report.changed))
 
     batches = patches(brain, PATCH, BATCH, seed)
     with _stop_flag() as stop, _progress() as progress:
@@ -116,7 +121,7 @@ def race(brain: Brain, steps: int, seed: int) -> Result:
             if stop:
                 break
             pair = (stock, swapped) if number % 2 else (swapped, stock)
-            for run in pair:
+            for run in (*pair, control):
                 run.train(ms.Tensor(x), ms.Tensor(y))
             if number % BASELINE_EVERY == 0:
                 baseline.train(ms.Tensor(x), ms.Tensor(y))
@@ -127,7 +132,7 @@ def race(brain: Brain, steps: int, seed: int) -> Result:
                 advance=1,
                 loss=f"loss {stock.losses[-1]:.3f} | {swapped.losses[-1]:.3f}",
             )
-        for name, run in (("stock", stock), ("bn3d", swapped)):
+        for name, run in (("stock", stock), ("bn3d", swapped), ("control", control)):
             _validate(run, brain, f"validating {name}", progress, stop)
         result.stopped = bool(stop)
     return result
@@ -140,6 +145,15 @@ def _run(seed: int, steps: int, norm: Callable[[int], nn.Cell]) -> Run:
     optimizer = nn.Momentum(network.trainable_params(), rates, momentum=0.9)
     step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
     return Run(network, step.set_train())
+
+
+def _round_weights_otherwise(network: nn.Cell, seed: int) -> None:
+    """Every weight goes to a neighbouring float32."""
+    rng = np.random.default_rng(seed)
+    for weight in network.trainable_params():
+        value = weight.asnumpy()
+        towards = rng.choice([-np.inf, np.inf], value.shape).astype(np.float32)
+        weight.set_data(ms.Tensor(np.nextafter(value, towards)))
 
 
 def _validate(run: Run, brain: Brain, name: str, progress: Progress, stop: list) -> None:
@@ -189,16 +203,23 @@ def _progress() -> Progress:
 def _stop_flag() -> Iterator[list[int]]:
     """A list that stops being empty at Ctrl-C, so that no step is cut in two.
 
-    A second Ctrl-C interrupts at once.
+    A second Ctrl-C interrupts at once. While MindSpore compiles or runs a graph, it answers
+    Ctrl-C by sending its own process SIGTERM: that one means the same here.
     """
     stop: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop_later(number: int, _frame: object) -> None:
         stop.append(number)
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    before = signal.signal(signal.SIGINT, stop_later)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, stop_later)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

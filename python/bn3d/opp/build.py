@@ -43,7 +43,7 @@ def build(output: Path, arch: str | None = None, environment=os.environ) -> Path
         configure = [_cmake(), "--preset", presets[arch], "-S", str(sources), "-B", directory]
         cache = [f"-DBN3D_CANN_ROOT={root}", f"-DPython3_EXECUTABLE={sys.executable}"]
         _run([*configure, *cache], sources)
-        _run([_cmake(), "--build", directory], sources)
+        _run([_cmake(), "--build", directory, "--parallel"], sources)
         (built,) = Path(directory).glob("*.run")
         output.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(built, output))

@@ -97,9 +97,16 @@ def deploy(
 ) -> None:
     """Install on many hosts over ssh and check each; exit code 1 if any failed."""
     console = Console()
-    with _errors(), _built(package, arch) as file:
+    with _errors(), _built(package, arch) as file, console.status("") as progress:
+        arrived: list[deployment.Result] = []
+
+        def show(result: deployment.Result) -> None:
+            arrived.append(result)
+            progress.update(f"{len(arrived)} of {len(set(hosts))} hosts, last {result.host}")
+
+        progress.update(f"installing {file.name} on {len(set(hosts))} hosts")
         results = deployment.deploy(
-            hosts, file, path, shlex.split(ssh), set_env, timeout, jobs, lambda result: None
+            hosts, file, path, shlex.split(ssh), set_env, timeout, jobs, show
         )
     table = Table("host", "result", "version", "location")
     for result in results:

@@ -35,8 +35,8 @@ def _entry(operator: Operator, soc: Soc) -> dict[str, dict[str, str]]:
         "opFile": {"value": operator.module},
         "opInterface": {"value": operator.module},
         "dynamicCompileStatic": {"flag": _flag(soc.dynamic_compiles_static)},
-        # The TBE sources, those in dynamic/ too, compile known shapes only.
-        "dynamicShapeSupport": {"flag": "false"},
+        # The sources in dynamic/ take unknown dimensions, but not an unknown rank.
+        "dynamicShapeSupport": {"flag": "true"},
         "dynamicRankSupport": {"flag": "false"},
     }
     for kind, tensors in (("input", operator.inputs), ("output", operator.outputs)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 
 __all__ = ["InstallError", "Package", "parse_info", "parse_sums"]
@@ -46,7 +47,14 @@ class Package:
             with zipfile.ZipFile(str(path)) as archive:
                 names = [name for name in archive.namelist() if name.startswith("package/")]
                 return cls({name[len("package/") :]: archive.read(name) for name in names})
-        except (OSError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            EOFError,
+            NotImplementedError,
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise InstallError(f"{path} is not a readable package: {error}") from error
 
     @property

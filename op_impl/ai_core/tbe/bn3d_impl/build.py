@@ -36,18 +36,19 @@ def build(compute, volumes, channels, kernel_name, *, reduces):
     try:
         build_static(compute, volumes, channels, kernel_name)
     except RuntimeError:
+        mode = "dynamic" if _unknown(volumes) else "static"
         if context is None:
-            with op_context.OpContext("static"):
+            with op_context.OpContext(mode):
                 build_unify(compute, volumes, channels, kernel_name, reduces=reduces)
         else:
             # Not a context of our own: the engine reads the results of a build from this one.
-            context.set_op_mode("static")
+            context.set_op_mode(mode)
             build_unify(compute, volumes, channels, kernel_name, reduces=reduces)
 
 
 def build_static(compute, volumes, channels, kernel_name):
     x = next(iter(volumes.values()))
-    if x["dtype"] == "bfloat16" or UNKNOWN in x["shape"]:
+    if x["dtype"] == "bfloat16" or _unknown(volumes):
         raise RuntimeError("the static scheduler has neither bfloat16 nor unknown dimensions")
     layout = folded(x)
     inputs = [tvm.placeholder(layout.volume, name=name, dtype=x["dtype"]) for name in volumes]
@@ -81,16 +82,18 @@ def build_unify(compute, volumes, channels, kernel_name, *, reduces):
         with tbe.compute():
             shapes = shape_util.variable_shape(case, "tuple_reduce" if reduces else "elewise")
             inputs = [
-                tvm.placeholder(shape, name=name, dtype=tensor["dtype"])
-                for name, shape, tensor in zip(
-                    [*volumes, *channels], shapes, described, strict=True
-                )
+                tvm.placeholder(shapes[at], name=name, dtype=described[at]["dtype"])
+                for at, name in enumerate([*volumes, *channels])
             ]
             outputs = compute(*inputs, axes)
         with tvm.target.cce():
             schedules.append(tbe.auto_schedule(outputs))
         tensor_lists.append([*inputs, *outputs])
     tbe.build(schedules, {"name": kernel_name, "tensor_list": tensor_lists})
+
+
+def _unknown(volumes):
+    return any(UNKNOWN in volume["shape"] for volume in volumes.values())
 
 
 def _describe(tensor, shape):

@@ -4,7 +4,8 @@ A volume is (N, C, D, H, W) in the formats NCDHW and ND, (N, D, C1, H, W, C0) in
 channel vector is (C,), or (1, 1, C1, 1, 1, C0) where the engine lays it out as NDC1HWC0.
 """
 
-from math import prod
+from functools import reduce
+from operator import mul
 from typing import NamedTuple
 
 from tbe.common.platform import api_check_support
@@ -41,8 +42,8 @@ def folded(x):
     if x["format"] == "NDC1HWC0":
         n, d, c1, h, w, c0 = x["shape"]
         return Layout([n * d, c1, h * w, c0], [1, c1, 1, c0], [0, 2])
-    n, c, *spatial = x["shape"]
-    return Layout([n, c, prod(spatial)], [1, c, 1], [0, 2])
+    n, c, d, h, w = x["shape"]
+    return Layout([n, c, d * h * w], [1, c, 1], [0, 2])
 
 
 def check(volumes, channels):
@@ -63,16 +64,18 @@ def check(volumes, channels):
         got = list(volume["shape"])
         _require(_compatible(got, shape), name, f"have {first}'s shape {shape}", got)
     sizes = whole(x).channel
+    count = reduce(mul, sizes, 1)
     for name, channel in channels.items():
         _require(channel["dtype"] == "float32", name, "be float32", channel["dtype"])
         got = list(channel["shape"])
-        fits = UNKNOWN in sizes or UNKNOWN in got or prod(got) == prod(sizes)
-        _require(fits, name, f"hold {prod(sizes)} values, one a channel of {first}", got)
+        fits = UNKNOWN in sizes or UNKNOWN in got or reduce(mul, got, 1) == count
+        _require(fits, name, f"hold {count} values, one a channel of {first}", got)
 
 
 def _compatible(shape, other):
-    pairs = zip(shape, other, strict=False)
-    return len(shape) == len(other) and all(a == b or UNKNOWN in (a, b) for a, b in pairs)
+    return len(shape) == len(other) and all(
+        size == other[axis] or UNKNOWN in (size, other[axis]) for axis, size in enumerate(shape)
+    )
 
 
 def _require(condition, name, what, got):

@@ -1,0 +1,33 @@
+"""What the tests share: both execution modes, seeded volumes, one place for tolerances."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import bn3d
+
+MODES = {"pynative": ms.PYNATIVE_MODE, "graph": ms.GRAPH_MODE}
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Runs a test in PyNative and in graph mode."""
+    ms.set_context(mode=MODES[request.param])
+    yield request.param
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240501)
+
+
+@pytest.fixture
+def child_environment():
+    """Environment of a Python that is to find the bn3d under test."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).parent) for p in bn3d.__path__)}

@@ -1,0 +1,111 @@
+"""The C interface of the native library, called as MindSpore calls it."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from bn3d import library
+
+EPS, MOMENTUM = 1e-5, 0.9
+
+
+class BFloat16:
+    """bfloat16 as NumPy lacks it: uint16 arrays and their conversions."""
+
+    name = "bfloat16"
+
+    @staticmethod
+    def encode(array):
+        bits = np.asarray(array, np.float32).view(np.uint32).astype(np.uint64)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+    @staticmethod
+    def decode(array):
+        return (array.astype(np.uint32) << 16).view(np.float32)
+
+
+class NumpyType:
+    """A dtype that NumPy has, with the same interface."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def encode(self, array):
+        return np.asarray(array).astype(self.name)
+
+    def decode(self, array):
+        return array
+
+
+FLOAT32, FLOAT16, FLOAT64 = NumpyType("float32"), NumpyType("float16"), NumpyType("float64")
+BFLOAT16 = BFloat16()
+DTYPES = {t.name: t for t in (FLOAT32, FLOAT16, BFLOAT16, FLOAT64)}
+
+# Unit in the last place at 1.
+ULP = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 2.0**-52}
+
+
+def call(name, *arrays):
+    """Call an operator; an array may be (array, dtype name) where NumPy's name is not meant."""
+    pairs = [a if isinstance(a, tuple) else (a, str(a.dtype)) for a in arrays]
+    count = len(pairs)
+    params = (ctypes.c_void_p * count)(*[a.ctypes.data for a, _ in pairs])
+    ndims = (ctypes.c_int * count)(*[a.ndim for a, _ in pairs])
+    shapes = [(ctypes.c_int64 * max(a.ndim, 1))(*a.shape) for a, _ in pairs]
+    shape_pointers = (ctypes.c_void_p * count)(*[ctypes.addressof(s) for s in shapes])
+    dtypes = (ctypes.c_char_p * count)(*[d.encode() for _, d in pairs])
+    function = getattr(library.load().handle, name)
+    assert function(count, params, ndims, shape_pointers, dtypes, None, None) == 0
+
+
+def settings(eps=EPS, momentum=MOMENTUM):
+    return np.array([eps, momentum]).view(np.int64)
+
+
+class Layer:
+    """One layer's arrays and the four fused operators on them."""
+
+    def __init__(self, x, dtype=FLOAT32, eps=EPS, momentum=MOMENTUM, seed=7):
+        rng = np.random.default_rng(seed)
+        channels = x.shape[1]
+        self.dtype = dtype
+        self.x = np.ascontiguousarray(dtype.encode(x))
+        self.dy = dtype.encode(rng.standard_normal(x.shape, np.float32))
+        self.gamma = rng.uniform(0.5, 1, channels).astype(np.float32)
+        self.beta = rng.uniform(-0.5, 0.5, channels).astype(np.float32)
+        self.moving_mean = rng.standard_normal(channels).astype(np.float32)
+        self.moving_variance = rng.uniform(0.5, 2, channels).astype(np.float32)
+        self.settings = settings(eps, momentum)
+        self.saved = np.full((3, channels), np.nan)
+
+    def _volume(self, array):
+        return array, self.dtype.name
+
+    def _parameters(self):
+        return self.gamma, self.beta, self.moving_mean, self.moving_variance, self.settings
+
+    def forward_training(self):
+        y = np.zeros_like(self.x)
+        call("Bn3dForwardTraining", self._volume(self.x), *self._parameters(), self._volume(y),
+             self.saved)  # fmt: skip
+        return self.dtype.decode(y)
+
+    def gradient_training(self):
+        return self._gradient("Bn3dGradientTraining", (self.gamma, self.saved), ())
+
+    def forward_inference(self):
+        y = np.zeros_like(self.x)
+        call("Bn3dForwardInference", self._volume(self.x), *self._parameters(), self._volume(y))
+        return self.dtype.decode(y)
+
+    def gradient_inference(self):
+        rstd = np.zeros(self.gamma.size)
+        return self._gradient("Bn3dGradientInference", self._parameters(), (rstd,))
+
+    def _gradient(self, name, inputs, more_outputs):
+        dx, dgamma, dbeta = (np.zeros_like(a) for a in (self.x, self.gamma, self.beta))
+        call(name, self._volume(self.dy), self._volume(self.x), *inputs, self._volume(dx), dgamma,
+             dbeta, *more_outputs)  # fmt: skip
+        return self.dtype.decode(dx), dgamma, dbeta

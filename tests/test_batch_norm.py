@@ -1,0 +1,446 @@
+"""`bn3d.BatchNorm3d` against stock MindSpore and the judge, in both execution modes."""
+
+import copy
+import inspect
+import pickle
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, amp, nn, ops
+
+import bn3d
+from bn3d import reference
+
+STOCK, OURS = nn.BatchNorm3d, bn3d.BatchNorm3d
+SHAPE = (2, 3, 4, 5, 6)
+
+
+def volume(rng, shape=SHAPE, dtype=np.float32):
+    return Tensor(rng.normal(2, 3, shape).astype(dtype))
+
+
+def layer(cls, training=True, **arguments):
+    built = cls(3, gamma_init=Tensor(np.array([1, 0.5, 2], np.float32)), **arguments)
+    return built.set_train(training)
+
+
+def moving(net):
+    """Copies: asnumpy() shares memory with the parameter."""
+    return [p.asnumpy().copy() for p in net.get_parameters() if "moving" in p.name]
+
+
+class InNetwork(nn.Cell):
+    """A layer with neighbours, as mixed precision and recomputation expect."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.conv = nn.Conv3d(
+            3, 3, 1, weight_init=Tensor(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1, 1))
+        )
+        self.norm = norm
+        self.relu = nn.ReLU()
+
+    def construct(self, x):
+        return self.relu(self.norm(self.conv(x)))
+
+
+def step(net, x):
+    """Loss, dx and the parameters' gradients."""
+    weights = net.trainable_params()
+
+    def loss(x):
+        return ops.sin(net(x).astype(ms.float32) + 1).sum()
+
+    value, (dx, gradients) = ms.value_and_grad(loss, 0, weights)(x)
+    return [value.asnumpy(), dx.asnumpy(), *[g.asnumpy() for g in gradients]]
+
+
+def assert_same(got, wanted, tolerance=1e-5):
+    """Equal dtypes, and values within `tolerance` of the largest."""
+    assert len(got) == len(wanted)
+    for g, w in zip(got, wanted, strict=True):
+        assert g.dtype == w.dtype
+        scale = max(np.abs(w.astype(float)).max(initial=0), 1)
+        np.testing.assert_allclose(g, w, rtol=0, atol=tolerance * scale)
+
+
+def test_the_constructor_is_stocks():
+    def arguments(cls):
+        parameters = inspect.signature(cls.__init__).parameters
+        return [(p.name, p.default) for p in parameters.values()]
+
+    assert arguments(OURS) == arguments(STOCK)
+
+
+def test_the_cells_and_parameters_are_stocks():
+    ours, stock = OURS(3), STOCK(3)
+    assert isinstance(ours, STOCK)
+    assert type(ours.bn2d) is nn.BatchNorm2d
+    described = [
+        [(p.name, p.shape, p.dtype, p.requires_grad) for p in c.get_parameters()]
+        for c in (ours, stock)
+    ]
+    assert described[0] == described[1]
+    assert [n for n, _ in ours.cells_and_names()] == [n for n, _ in stock.cells_and_names()]
+
+
+@pytest.mark.parametrize("use_batch_statistics", [True, False, None])
+@pytest.mark.parametrize("training", [True, False, "never set"])
+def test_the_states(rng, mode, use_batch_statistics, training):
+    x = volume(rng)
+    results = []
+    for cls in (OURS, STOCK):
+        net = cls(3, use_batch_statistics=use_batch_statistics)
+        if training != "never set":
+            net.set_train(training)
+        results.append([net(x).asnumpy(), *moving(net), *step(net, x), *moving(net)])
+    assert_same(*results)
+
+
+def test_the_published_example(mode):
+    """MindSpore's page on the differences to PyTorch."""
+    x = np.array([[[[[0.1, 0.2], [0.3, 0.4]]], [[[0.9, 1], [1.1, 1.2]]]]], np.float32)
+    y = OURS(2).set_train()(Tensor(x)).asnumpy()
+    np.testing.assert_allclose(y.ravel(), [-1.3411, -0.44703, 0.44703, 1.3411] * 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("parameter_dtype", [ms.float32, ms.float16])
+def test_dtypes_that_stock_takes(rng, mode, dtype, parameter_dtype):
+    x = volume(rng, dtype=dtype)
+    y = [cls(3, dtype=parameter_dtype).set_train()(x).asnumpy() for cls in (OURS, STOCK)]
+    assert_same([y[0]], [y[1]], 1e-3 if dtype == np.float16 else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [ms.bfloat16, ms.float64])
+def test_dtypes_that_stock_refuses(rng, mode, dtype):
+    x = volume(rng).astype(dtype)
+    net = layer(OURS)
+    y = net(x)
+    assert y.dtype == dtype
+    wide = x.astype(ms.float32).asnumpy() if dtype == ms.bfloat16 else x.asnumpy()
+    wanted = reference.forward_training(wide, [1, 0.5, 2], [0] * 3, [0] * 3, [1] * 3)
+    got = y.astype(ms.float64).asnumpy()
+    np.testing.assert_allclose(got, wanted.y, rtol=0, atol=0.02 if dtype == ms.bfloat16 else 1e-12)
+    assert_same(moving(net), [wanted.moving_mean.astype("f"), wanted.moving_variance.astype("f")])
+
+
+def test_float16_parameters_are_updated(rng, mode):
+    """Stock casts them first and updates the copies."""
+    x = volume(rng)
+    net = OURS(3, dtype=ms.float16).set_train()
+    net(x)
+    wanted = reference.forward_training(x.asnumpy(), [1] * 3, [0] * 3, [0] * 3, [1] * 3)
+    np.testing.assert_allclose(moving(net)[0], wanted.moving_mean, rtol=2e-3)
+    np.testing.assert_allclose(moving(net)[1], wanted.moving_variance, rtol=2e-3)
+
+
+def test_one_value_a_channel(mode):
+    net = layer(OURS, beta_init=Tensor(np.array([1, 2, 3], np.float32)))
+    y = net(Tensor(np.full((1, 3, 1, 1, 1), 5, np.float32)))
+    assert y.asnumpy().ravel().tolist() == [1, 2, 3]
+    np.testing.assert_allclose(moving(net)[0], [0.5] * 3, rtol=1e-6)
+    assert moving(net)[1].tolist() == [1, 1, 1]
+
+
+def test_an_empty_batch(mode):
+    net = layer(OURS)
+    assert net(Tensor(np.empty((0, 3, 1, 2, 1), np.float32))).shape == (0, 3, 1, 2, 1)
+    assert moving(net)[0].tolist() == [0, 0, 0]
+    assert moving(net)[1].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_of_gradients(rng, mode, training):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(2, 3, SHAPE).astype(np.float32)
+    peer = torch.nn.BatchNorm3d(3, dtype=torch.float64).train(training)
+    with torch.no_grad():
+        peer.weight.copy_(torch.tensor([1, 0.5, 2]))
+    tx = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    (dx,) = torch.autograd.grad(torch.sin(peer(tx)).sum(), tx, create_graph=True)
+    (wanted,) = torch.autograd.grad((dx**2).sum(), tx)
+
+    net = layer(OURS, training)
+
+    def loss(x):
+        return ops.sin(net(x)).sum()
+
+    def size_of_gradient(x):
+        return ops.square(ops.grad(loss)(x)).sum()
+
+    got = ops.grad(size_of_gradient)(Tensor(x)).asnumpy()
+    np.testing.assert_allclose(got, wanted.numpy(), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3", "auto"])
+def test_mixed_precision(rng, mode, level):
+    x = volume(rng)
+    results = []
+    for cls in (OURS, STOCK):
+        net = amp.auto_mixed_precision(InNetwork(layer(cls)), level).set_train()
+        results.append([net(x).asnumpy(), *moving(net), *step(net, x), *moving(net)])
+    assert_same(*results, tolerance=1e-5 if level == "O0" else 3e-3)
+
+
+def test_to_float(rng, mode):
+    x = volume(rng)
+    results = []
+    for cls in (OURS, STOCK):
+        net = InNetwork(layer(cls))
+        net.norm.to_float(ms.float16)
+        results.append([net(x).asnumpy(), *moving(net)])
+    assert_same(*results, tolerance=3e-3)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["network", "layer"])
+def test_recompute_updates_the_statistics_once(rng, mode, whole):
+    x = volume(rng)
+    plain, again = InNetwork(layer(OURS)), InNetwork(layer(OURS))
+    (again if whole else again.norm).recompute()
+    assert_same([*step(again, x), *moving(again)], [*step(plain, x), *moving(plain)], 1e-6)
+
+
+class Twice(nn.Cell):
+    """A layer that is used twice in one step."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def construct(self, x):
+        return self.norm(x) + self.norm(x * 2)
+
+
+def test_a_layer_used_twice_in_a_step(rng, mode):
+    x = volume(rng)
+    results = []
+    for cls in (OURS, STOCK):
+        net = Twice(layer(cls))
+        results.append([*step(net, x), *moving(net)])
+    assert_same(*results)
+
+
+def test_gradient_accumulation(rng, mode):
+    """Two backward passes, one optimizer step: the gradients add up."""
+    volumes = [volume(rng), volume(rng)]
+    results = []
+    for cls in (OURS, STOCK):
+        net = InNetwork(layer(cls))
+        parts = [step(net, x) for x in volumes]
+        results.append([a + b for a, b in zip(*parts, strict=True)] + moving(net))
+    assert_same(*results)
+
+
+@pytest.mark.parametrize("known_rank", [True, False])
+def test_dynamic_shapes(rng, mode, known_rank):
+    shape = [None, 3, None, None, None] if known_rank else None
+    results = []
+    volumes = [volume(rng), volume(rng, (1, 3, 2, 5, 6)), volume(rng, (4, 3, 1, 1, 2))]
+    for cls in (OURS, STOCK):
+        net = layer(cls)
+        net.set_inputs(Tensor(shape=shape, dtype=ms.float32))
+        results.append([net(x).asnumpy() for x in volumes] + moving(net))
+    assert_same(*results)
+
+
+def test_gradients_with_dynamic_shapes(rng):
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        net = layer(OURS)
+        gradient = ops.grad(net)
+
+        class Gradient(nn.Cell):
+            def construct(self, x):
+                return gradient(x)
+
+        dynamic = Gradient()
+        dynamic.set_inputs(Tensor(shape=[None, 3, None, None, None], dtype=ms.float32))
+        for shape in (SHAPE, (1, 3, 2, 2, 9)):
+            x = volume(rng, shape)
+            assert_same([dynamic(x).asnumpy()], [ops.grad(layer(STOCK))(x).asnumpy()], 1e-6)
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+def test_jit_in_pynative_mode(rng):
+    net = layer(OURS)
+
+    @ms.jit
+    def run(x):
+        return net(x)
+
+    x = volume(rng)
+    stock = layer(STOCK)
+    assert_same([run(x).asnumpy(), *moving(net)], [stock(x).asnumpy(), *moving(stock)])
+
+
+def test_vmap(rng):
+    x = volume(rng, (4, *SHAPE))
+    results = [[ops.vmap(layer(cls, training=False))(x).asnumpy()] for cls in (OURS, STOCK)]
+    assert_same(*results)
+
+
+def test_inputs_that_are_views(rng, mode):
+    def permuted(x):
+        return x.permute(0, 4, 1, 2, 3)
+
+    last = volume(rng, (2, 4, 5, 6, 3))
+    wider = volume(rng, (2, 5, 4, 5, 6))
+    results = [
+        [layer(c)(permuted(last)).asnumpy(), layer(c)(wider[:, 1:4]).asnumpy()]
+        for c in (OURS, STOCK)
+    ]
+    assert_same(*results)
+
+
+def test_hooks(rng):
+    net, seen = layer(OURS), []
+    net.register_forward_hook(lambda cell, inputs, output: seen.append("forward"))
+    net.register_backward_hook(lambda cell, dx, dy: seen.append("backward"))
+    ops.grad(net)(volume(rng))
+    assert seen == ["forward", "backward"]
+
+
+def test_flags_that_change_later_count(rng, mode):
+    x = volume(rng)
+    results = []
+    for cls in (OURS, STOCK):
+        net = layer(cls)
+        outputs = [net(x).asnumpy()]
+        net.bn2d.use_batch_statistics = False
+        outputs.append(net(x).asnumpy())
+        net.bn2d.use_batch_statistics = None
+        net.bn2d.set_train(False)
+        outputs.append(net(x).asnumpy())
+        net.bn2d.gamma.requires_grad = False
+        assert [p.name for p in net.trainable_params()] == ["bn2d.beta"]
+        results.append(outputs + moving(net))
+    assert_same(*results)
+
+
+def test_eps_and_momentum_are_fixed_at_construction(rng):
+    x = volume(rng)
+    net, stock = layer(OURS), layer(STOCK)
+    for other in (net, stock):
+        other.bn2d.eps = other.bn2d.momentum = other.momentum = 0.5
+    assert_same([net(x).asnumpy(), *moving(net)], [stock(x).asnumpy(), *moving(stock)])
+
+
+def test_construct_called_directly(rng):
+    x = volume(rng)
+    assert_same([layer(OURS).construct(x).asnumpy()], [layer(STOCK).construct(x).asnumpy()])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_are_independent_and_equal(rng, mode, copied):
+    x = volume(rng)
+    net = layer(OURS, eps=1e-2, momentum=0.7)
+    net(x)
+    twin = copied(net)
+    assert twin.training and twin.bn2d.training
+    assert_same(moving(twin), moving(net), 0)
+    before = moving(net)
+    y = twin(x).asnumpy()
+    assert_same(moving(net), before, 0)
+    assert_same([net(x).asnumpy(), *moving(net)], [y, *moving(twin)], 0)
+
+
+@pytest.mark.parametrize("file_format", ["ckpt", "safetensors"])
+@pytest.mark.parametrize("saving, loading", [(OURS, STOCK), (STOCK, OURS)])
+def test_checkpoints(rng, tmp_path, saving, loading, file_format):
+    x = volume(rng)
+    saved, loaded = layer(saving), layer(loading)
+    saved(x)
+    path = str(tmp_path / f"net.{file_format}")
+    ms.save_checkpoint(saved, path, format=file_format)
+    missing, _ = ms.load_param_into_net(
+        loaded, ms.load_checkpoint(path, format=file_format), strict_load=True
+    )
+    assert missing == []
+    saved.set_train(False), loaded.set_train(False)
+    assert_same([loaded(x).asnumpy()], [saved(x).asnumpy()], 1e-6)
+
+
+def test_export_needs_no_bn3d(rng, mode, tmp_path):
+    """The file computes with MindSpore's operators: it loads where bn3d is not."""
+    x = volume(rng)
+    net = layer(OURS, training=False)
+    ms.export(net, x, file_name=str(tmp_path / "net"), file_format="MINDIR")
+    data = (tmp_path / "net.mindir").read_bytes()
+    assert b"Custom" not in data
+    assert b"libbn3d" not in data
+    again = nn.GraphCell(ms.load(str(tmp_path / "net.mindir")))
+    assert_same([again(x).asnumpy()], [net(x).asnumpy()], 1e-6)
+
+
+def test_instance_norm_use(rng, mode):
+    x = volume(rng, (1, 1000, 2, 3, 4))
+    results = [[cls(1000).set_train()(x).asnumpy()] for cls in (OURS, STOCK)]
+    assert_same(*results)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, names",
+    [
+        ({"num_features": 0}, ValueError, "'num_features'.*at least 1.*0"),
+        ({"num_features": 2.0}, TypeError, "'num_features'.*int.*2.0"),
+        ({"num_features": True}, TypeError, "'num_features'.*int.*True"),
+        ({"eps": -1e-5}, ValueError, "'eps'.*not negative.*-1e-05"),
+        ({"eps": float("nan")}, ValueError, "'eps'.*finite.*nan"),
+        ({"eps": float("inf")}, ValueError, "'eps'.*finite.*inf"),
+        ({"eps": "1e-5"}, TypeError, "'eps'.*number.*str"),
+        ({"eps": None}, TypeError, "'eps'.*number.*None"),
+        ({"momentum": 1.5}, ValueError, "'momentum'.*0 to 1.*1.5"),
+        ({"momentum": float("nan")}, ValueError, "'momentum'.*0 to 1.*nan"),
+        ({"momentum": "0.9"}, TypeError, "'momentum'.*number.*str"),
+        ({"momentum": None}, TypeError, "'momentum'.*None.*cumulative average"),
+        ({"affine": 1}, TypeError, "'affine'.*bool.*1"),
+        ({"use_batch_statistics": 1}, TypeError, "'use_batch_statistics'.*bool or None.*1"),
+        ({"dtype": ms.int32}, TypeError, "'dtype'.*floating"),
+    ],
+)
+def test_wrong_arguments(arguments, error, names):
+    with pytest.raises(error, match=f"BatchNorm3d: {names}"):
+        OURS(**{"num_features": 3, **arguments})
+
+
+@pytest.mark.parametrize(
+    "argument", [{"eps": 0.0}, {"eps": 1}, {"momentum": True}, {"momentum": 0}]
+)
+def test_arguments_that_stock_takes_too(argument):
+    OURS(3, **argument)
+
+
+@pytest.mark.parametrize(
+    "shape, dtype, error, says",
+    [
+        ((2, 3, 4, 5), np.float32, ValueError, r"5 dimensions \(N, C, D, H, W\).*\(2, 3, 4, 5\)"),
+        ((2, 4, 1, 1, 1), np.float32, ValueError, "num_features = 3 channels, got 4"),
+        (
+            SHAPE,
+            np.int32,
+            TypeError,
+            "a Tensor of float32.*, got .*int32",
+        ),
+        (
+            SHAPE,
+            np.bool_,
+            TypeError,
+            "a Tensor of float32.*, got .*bool",
+        ),
+    ],
+)
+def test_wrong_inputs(mode, shape, dtype, error, says):
+    net = layer(OURS)
+    with pytest.raises(error, match=f"BatchNorm3d: x must (have|be) {says}"):
+        net(Tensor(np.ones(shape, dtype)))
+    assert moving(net)[0].tolist() == [0, 0, 0]
+
+
+def test_an_input_that_is_no_tensor():
+    with pytest.raises(
+        TypeError, match=r"BatchNorm3d: x must be a Tensor .* got dtype\('float32'\)"
+    ):
+        layer(OURS)(np.ones(SHAPE, np.float32))

@@ -1,0 +1,250 @@
+"""The native kernels through their C interface, against the judge."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import native
+from bn3d import library, reference
+
+# Vector and block edges: below, at and above 8, 32 and 2048 values in a run and in a channel.
+SHAPES = [
+    (2, 3, 1, 1, 1),
+    (3, 2, 1, 1, 7),
+    (8, 5, 1, 4, 4),
+    (2, 4, 3, 5, 7),
+    (1, 3, 4, 8, 8),
+    (5, 2, 3, 11, 13),
+    (2, 3, 8, 16, 16),
+    (2, 3, 8, 16, 17),
+    (1, 2, 33, 32, 33),
+    (2, 70, 2, 16, 16),
+]
+EACH_DTYPE = pytest.mark.parametrize("dtype", native.DTYPES.values(), ids=native.DTYPES)
+
+
+def wide(layer):
+    """The layer's volumes as the kernels see them: rounded to the dtype, then exact."""
+    return layer.dtype.decode(layer.x).astype(float), layer.dtype.decode(layer.dy).astype(float)
+
+
+def judge_training(layer, moving_mean, moving_variance):
+    x, dy = wide(layer)
+    forward = reference.forward_training(
+        x, layer.gamma, layer.beta, moving_mean, moving_variance, native.EPS, native.MOMENTUM
+    )
+    gradient = reference.gradient_training(
+        dy, x, layer.gamma, forward.mean, forward.variance, native.EPS
+    )
+    return forward, gradient
+
+
+def assert_ulps(got, wanted, dtype):
+    """Within 4 units in the last place, of the value or of 1 if it is smaller. The judge's own
+    float64 is no better than a float64 kernel's, so there both may be some off.
+    """
+    ulps = 32 if dtype is native.FLOAT64 else 4
+    error = np.abs(got - wanted) / np.maximum(np.abs(wanted), 1)
+    assert error.max(initial=0) <= ulps * native.ULP[dtype.name]
+
+
+def assert_relative(got, wanted, tolerance=1e-6):
+    """Relative to the vector's typical size: a sum that cancels to 0 has none of its own."""
+    scale = np.sqrt(np.mean(np.square(wanted))) + 1e-300
+    assert np.abs(got - wanted).max() <= tolerance * scale
+
+
+@EACH_DTYPE
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_training_forward_and_gradient(rng, shape, dtype):
+    layer = native.Layer(rng.standard_normal(shape), dtype)
+    old = layer.moving_mean.copy(), layer.moving_variance.copy()
+    forward, gradient = judge_training(layer, *old)
+
+    assert_ulps(layer.forward_training(), forward.y, dtype)
+    np.testing.assert_allclose(layer.moving_mean, forward.moving_mean, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(layer.moving_variance, forward.moving_variance, rtol=1e-6)
+    np.testing.assert_allclose(layer.saved[0], forward.mean, rtol=1e-6, atol=1e-7)
+
+    dx, dgamma, dbeta = layer.gradient_training()
+    assert_ulps(dx, gradient[0], dtype)
+    assert_relative(dgamma, gradient[1], 3e-6)
+    assert_relative(dbeta, gradient[2])
+
+
+@EACH_DTYPE
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_inference_forward_and_gradient(rng, shape, dtype):
+    layer = native.Layer(rng.standard_normal(shape), dtype)
+    x, dy = wide(layer)
+    moving = layer.moving_mean, layer.moving_variance, native.EPS
+
+    wanted = reference.forward_inference(x, layer.gamma, layer.beta, *moving)
+    assert_ulps(layer.forward_inference(), wanted, dtype)
+    dx, dgamma, dbeta = layer.gradient_inference()
+    wanted = reference.gradient_inference(dy, x, layer.gamma, *moving)
+    assert_ulps(dx, wanted[0], dtype)
+    assert_relative(dgamma, wanted[1], 3e-6)
+    assert_relative(dbeta, wanted[2])
+
+
+@pytest.mark.parametrize("mean", [1e3, 3e5, -3e5])
+@pytest.mark.parametrize("std", [1.0, 0.25])
+def test_a_mean_far_from_zero_costs_no_digits(rng, mean, std):
+    layer = native.Layer(rng.normal(mean, std, (2, 3, 16, 24, 24)))
+    forward, gradient = judge_training(layer, layer.moving_mean.copy(), layer.moving_variance)
+    assert_ulps(layer.forward_training(), forward.y, native.FLOAT32)
+    np.testing.assert_allclose(layer.saved[0], forward.mean, rtol=1e-6)
+    np.testing.assert_allclose(layer.saved[1] ** -2 - native.EPS, forward.variance, rtol=1e-6)
+    assert_ulps(layer.gradient_training()[0], gradient[0], native.FLOAT32)
+
+
+def test_a_corner_far_from_the_rest_costs_no_digits(rng):
+    """Padding of 0 in front of tissue at 1000: no value of the volume is a good shift for all."""
+    x = rng.normal(1000, 1, (1, 2, 32, 32, 64))
+    x[:, :, 0] = 0
+    layer = native.Layer(x)
+    forward, _ = judge_training(layer, layer.moving_mean.copy(), layer.moving_variance)
+    layer.forward_training()
+    np.testing.assert_allclose(layer.saved[1] ** -2 - native.EPS, forward.variance, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7e4, 1e30])
+def test_a_constant_channel_gives_beta(value):
+    layer = native.Layer(np.full((2, 3, 5, 6, 7), value))
+    y = layer.forward_training()
+    assert (y == layer.beta.reshape(1, -1, 1, 1, 1)).all()
+
+
+@pytest.mark.parametrize("scale", [1e18, 1e-18, 1e30, 1e-30])
+def test_scales_whose_squares_leave_float32(rng, scale):
+    x = (rng.standard_normal((2, 3, 8, 9, 10)) * scale).astype(np.float32)
+    layer = native.Layer(x, eps=0.0)
+    wanted = reference.forward_training(x, layer.gamma, layer.beta, [0] * 3, [1] * 3, eps=0.0)
+    assert_ulps(layer.forward_training(), wanted.y, native.FLOAT32)
+    dx, dgamma, _ = layer.gradient_training()
+    wanted = reference.gradient_training(
+        layer.dy, x, layer.gamma, wanted.mean, wanted.variance, eps=0.0
+    )
+    assert_ulps(dx * np.float64(scale), wanted[0] * scale, native.FLOAT32)
+    assert_relative(dgamma, wanted[1], 3e-6)
+
+
+def test_many_values_a_channel():
+    """2^28 values, as a pattern repeated, so that the judge needs only one of it."""
+    pattern = np.random.default_rng(3).normal(30, 0.25, 2**20).astype(np.float32)
+    repeats = 2**8
+    x = np.tile(pattern, repeats).reshape(1, 1, 2**8, 2**10, 2**10)
+    shift = np.array([pattern[0]])
+    sums = np.zeros(1), np.zeros(1)
+    native.call("Bn3dReduce", x, shift, *sums)
+    wanted = reference.reduce(pattern.reshape(1, 1, 1, 1, -1), shift)
+    for got, want in zip(sums, wanted, strict=True):
+        assert got.item() == pytest.approx(want.item() * repeats, rel=1e-6)
+    native.call("Bn3dGradReduce", x, x, shift, *sums)
+    wanted = reference.grad_reduce(*[pattern.reshape(1, 1, 1, 1, -1)] * 2, shift)
+    for got, want in zip(sums, wanted, strict=True):
+        assert got.item() == pytest.approx(want.item() * repeats, rel=1e-6)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 77])
+def test_nan_and_inf_go_where_pytorch_puts_them(rng, poison, where):
+    torch = pytest.importorskip("torch")
+    x = rng.standard_normal((2, 3, 4, 5, 6)).astype(np.float32)
+    x[1, 1].flat[where] = poison
+    layer = native.Layer(x)
+    peer = torch.nn.BatchNorm3d(3, momentum=0.1)
+    with torch.no_grad():
+        peer.weight.copy_(torch.from_numpy(layer.gamma))
+        peer.bias.copy_(torch.from_numpy(layer.beta))
+        peer.running_mean.copy_(torch.from_numpy(layer.moving_mean))
+        peer.running_var.copy_(torch.from_numpy(layer.moving_variance))
+    wanted = peer(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(layer.forward_training(), wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean, peer.running_mean.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, peer.running_var.numpy(), rtol=1e-5)
+
+
+def everything(shape, dtype):
+    rng = np.random.default_rng(11)
+    layer = native.Layer(rng.normal(5, 1, shape), dtype)
+    parts = [layer.forward_training(), layer.saved, *layer.gradient_training()]
+    parts += [layer.forward_inference(), *layer.gradient_inference()]
+    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+
+
+@EACH_DTYPE
+@pytest.mark.parametrize("shape", [(2, 3, 32, 33, 34), (1, 1, 64, 64, 64), (2, 70, 4, 10, 10)])
+def test_bits_do_not_depend_on_threads_or_runs(shape, dtype):
+    loaded = library.load()
+    results = set()
+    try:
+        for threads in (1, 2, 3, 16, 2):
+            loaded.set_threads(threads)
+            results.add(everything(shape, dtype))
+    finally:
+        loaded.set_threads(0)
+    assert len(results) == 1
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="one instruction set elsewhere")
+def test_bits_do_not_depend_on_the_instruction_set(child_environment):
+    script = (
+        "import hashlib, native, test_native\n"
+        "from bn3d import library\n"
+        "bits = [test_native.everything(s, d) for s in test_native.SHAPES"
+        " for d in native.DTYPES.values()]\n"
+        "print(library.load().instruction_set, hashlib.sha256(b''.join(bits)).hexdigest())\n"
+    )
+    found = {}
+    for wanted in ("baseline", "avx2", "avx512"):
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**child_environment, "BN3D_ISA": wanted},
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        name, digest = run.stdout.split()
+        found[name] = digest
+    assert "baseline" in found
+    assert len(set(found.values())) == 1, found
+
+
+def test_no_more_threads_than_the_process_may_use():
+    loaded = library.load()
+    usable = len(os.sched_getaffinity(0))
+    try:
+        loaded.set_threads(1000)
+        assert loaded.threads == usable
+        loaded.set_threads(1)
+        assert loaded.threads == 1
+        loaded.set_threads(0)
+        assert loaded.threads == usable
+    finally:
+        loaded.set_threads(0)
+
+
+def test_the_pool_survives_a_fork():
+    everything((2, 3, 32, 33, 34), native.FLOAT32)
+    child = os.fork()
+    if child == 0:
+        everything((2, 3, 32, 33, 34), native.FLOAT32)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+def test_momentum_at_its_ends(rng, momentum):
+    layer = native.Layer(rng.standard_normal((2, 3, 4, 5, 6)), momentum=momentum)
+    old = layer.moving_mean.copy()
+    layer.forward_training()
+    wanted = old if momentum else layer.saved[0]
+    np.testing.assert_allclose(layer.moving_mean, wanted, rtol=1e-6)
