@@ -41,7 +41,7 @@ __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose"]
 ENVIRONMENT_VARIABLE = "BN3D_BACKEND"
 BACKENDS = ("ascend", "native", "composed")
 
-_TARGETS = {"ascend": "Ascend", "native": "CPU"}
+_BEST = {"Ascend": "ascend", "CPU": "native"}
 
 _logger = logging.getLogger("bn3d")
 
@@ -85,16 +85,17 @@ def _choose(target: str, wanted: str) -> Choice:
     for name in BACKENDS:
         if wanted not in ("auto", name):
             continue
-        if wanted == "auto" and name in _TARGETS and target != _TARGETS[name]:
-            continue
+        if (wanted, name) == ("auto", "ascend") and target != "Ascend":
+            continue  # nobody on another device misses it
         obstacle = _obstacle(name, target)
         if obstacle is None:
-            for better, reason in passed_over.items():
+            best = _BEST.get(target)
+            if best in passed_over:
                 _logger.warning(
                     "bn3d computes with its %s backend, which is slower than %s: %s",
                     name,
-                    better,
-                    reason,
+                    best,
+                    passed_over[best],
                 )
             return Choice(name, importlib.import_module(f"bn3d.backends.{name}"), passed_over)
         passed_over[name] = obstacle
@@ -108,8 +109,9 @@ def _obstacle(name: str, target: str) -> str | None:
     """Why a backend does not work here, None where it does."""
     if name == "composed":
         return None
-    if target != _TARGETS[name]:
-        return f"it needs the device target {_TARGETS[name]}, this one is {target}"
+    if _BEST.get(target) != name:
+        place = "a CPU" if name == "native" else "Ascend"
+        return f"it runs on {place}, the device target is {target}"
     if platform.system() != "Linux":
         return f"mindspore.ops.Custom exists on Linux only, this is {platform.system()}"
     if name == "ascend" and (reason := ascend_obstacles.obstacle()) is not None:
