@@ -76,7 +76,7 @@ def test_the_constructor_is_stocks():
 def test_the_cells_and_parameters_are_stocks():
     ours, stock = OURS(3), STOCK(3)
     assert isinstance(ours, STOCK)
-    assert type(ours.bn2d) is nn.BatchNorm2d
+    assert isinstance(ours.bn2d, nn.BatchNorm2d)
     described = [
         [(p.name, p.shape, p.dtype, p.requires_grad) for p in c.get_parameters()]
         for c in (ours, stock)

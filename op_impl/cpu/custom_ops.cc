@@ -32,9 +32,11 @@ class Call {
       text << "takes " << expected << " inputs and outputs, got " << count;
       fail(text.str());
     }
+    if (!params || !ndims || !shapes || !dtypes) fail("got a null array");
   }
 
   Volume volume(int i, const char* name) const {
+    check(i, name);
     if (ndims_[i] < 2) fail(i, name, "must have the dimensions (N, C, ...)");
     Volume volume{shapes_[i][0], shapes_[i][1], 1, dtype(i, name)};
     for (int d = 2; d < ndims_[i]; ++d) volume.slab *= shapes_[i][d];
@@ -42,6 +44,7 @@ class Call {
   }
 
   void* same_as(int first, int i, const char* name) const {
+    check(i, name);
     bool same = ndims_[i] == ndims_[first] && dtype(i, name) == dtype(first, "x");
     for (int d = 0; same && d < ndims_[i]; ++d) same = shapes_[i][d] == shapes_[first][d];
     if (!same) fail(i, name, "must have the shape and dtype of x");
@@ -49,6 +52,7 @@ class Call {
   }
 
   ChannelVector vector(int i, const char* name, const Volume& volume) const {
+    check(i, name);
     if (ndims_[i] != 1 || shapes_[i][0] != volume.channels) {
       fail(i, name, "must have shape (" + std::to_string(volume.channels) + ",)");
     }
@@ -57,6 +61,7 @@ class Call {
 
   // `rows` rows of one float64 a channel.
   double* rows(int i, const char* name, int64_t rows, const Volume& volume) const {
+    check(i, name);
     const bool fits = ndims_[i] == 2 && shapes_[i][0] == rows && shapes_[i][1] == volume.channels;
     if (!fits || dtype(i, name) != DType::kFloat64) {
       fail(i, name, "must be float64 with one column a channel");
@@ -66,6 +71,7 @@ class Call {
 
   // The bits of `count` doubles as int64: MindSpore's mixed precision casts what is floating.
   const double* settings(int i, const char* name, int64_t count) const {
+    check(i, name);
     if (ndims_[i] != 1 || shapes_[i][0] != count || std::string(dtypes_[i]) != "int64") {
       fail(i, name, "must be int64 with " + std::to_string(count) + " values");
     }
@@ -75,6 +81,26 @@ class Call {
   void* data(int i) const { return params_[i]; }
 
  private:
+  // What every tensor has to be. That its memory is as large as its shape says cannot be checked.
+  void check(int i, const char* name) const {
+    if (dtypes_[i] == nullptr || (shapes_[i] == nullptr && ndims_[i] != 0)) {
+      fail(std::string("'") + name + "' has a null shape or dtype");
+    }
+    if (ndims_[i] < 0) fail(i, name, "must have a rank of 0 or more");
+    int64_t bytes = sizeof(double);  // of one element at most
+    bool empty = false;
+    for (int d = 0; d < ndims_[i]; ++d) {
+      const int64_t length = shapes_[i][d];
+      if (length < 0) fail(i, name, "must have no negative dimension");
+      empty = empty || length == 0;
+      // An empty tensor's other dimensions are multiplied as well.
+      if (length != 0 && __builtin_mul_overflow(bytes, length, &bytes)) {
+        fail(i, name, "must have fewer than 2^63 bytes");
+      }
+    }
+    if (!empty && params_[i] == nullptr) fail(i, name, "has no data");
+  }
+
   DType dtype(int i, const char* name) const {
     const std::string text = dtypes_[i];
     if (text == "float32") return DType::kFloat32;
@@ -191,7 +217,11 @@ BN3D_OP(Bn3dForwardTraining) {
   return 0;
 }
 
-BN3D_INFER_SHAPE(Bn3dForwardTraining) { return {shape_of(0, ndims, shapes), {3, shapes[1][0]}}; }
+BN3D_INFER_SHAPE(Bn3dForwardTraining) {
+  if (ndims[1] != 1)
+    throw std::invalid_argument("Bn3dForwardTraining 'gamma' must have shape (C,)");
+  return {shape_of(0, ndims, shapes), {3, shapes[1][0]}};
+}
 
 BN3D_OP(Bn3dGradientTraining) {
   const Call call = BN3D_CALL(Bn3dGradientTraining, 7);

@@ -2,6 +2,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "kernels.h"
 
 namespace bn3d {
@@ -25,13 +29,21 @@ struct Choice {
   const Kernels* kernels;
 };
 
+#if defined(__x86_64__)
+// Clang's __builtin_cpu_supports learned this name in version 15 only.
+bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 Choice choose() {
 #if defined(__x86_64__)
   const char* wanted = std::getenv("BN3D_ISA");
   const auto allowed = [wanted](const char* name) {
     return wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, name) == 0;
   };
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && has_f16c();
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
                           __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

@@ -9,10 +9,12 @@ namespace BN3D_ISA {
 // In double throughout: for blocks whose products leave the range of float, or hold Inf or NaN.
 template <typename F>
 void grad_reduce_block_wide(const F* dy, const F* x, int64_t count, double mean, GradSums* sums) {
+  GradSums block;
   for (int64_t i = 0; i < count; ++i) {
-    sums->dy += dy[i];
-    sums->dy_centered += dy[i] * (x[i] - mean);
+    block.dy += dy[i];
+    block.dy_centered += dy[i] * (x[i] - mean);
   }
+  *sums += block;
 }
 
 template <typename F>

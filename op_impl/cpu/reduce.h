@@ -9,11 +9,13 @@ namespace BN3D_ISA {
 // In double throughout: for blocks whose squares leave the range of float, or hold Inf or NaN.
 template <typename F>
 void reduce_block_wide(const F* x, int64_t count, double shift, ShiftedSums* sums) {
+  ShiftedSums block;
   for (int64_t i = 0; i < count; ++i) {
     const double d = x[i] - shift;
-    sums->sum += d;
-    sums->square_sum += d * d;
+    block.sum += d;
+    block.square_sum += d * d;
   }
+  *sums += block;
 }
 
 // The block's own mean is the shift of its squares, so they do not cancel however far the

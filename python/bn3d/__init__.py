@@ -2,7 +2,9 @@
 
 `BatchNorm3d` is a drop-in for `mindspore.nn.BatchNorm3d`, `SyncBatchNorm3d` the same over the
 batches of many devices; `swap` puts them into a network that exists, `restore` takes them out
-again; `info` says which backend computes and why.
+again; `info` says which backend computes and why. `from_torch`, `to_torch`,
+`convert_state_dict` and `to_torch_state_dict` come and go between PyTorch and MindSpore; `fold`
+and `freeze` make a network ready for inference and fine-tuning.
 
 Importing this package imports nothing heavy: MindSpore comes with the first name used.
 """
@@ -15,29 +17,64 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bn3d.batch_norm import BatchNorm3d
     from bn3d.environment import info
+    from bn3d.folding import FoldReport, fold
+    from bn3d.freezing import freeze, unfreeze
+    from bn3d.migrate.layer import from_torch, to_torch
+    from bn3d.migrate.report import Conversion, ConversionError
+    from bn3d.migrate.state_dict import convert_state_dict
+    from bn3d.migrate.torch_state_dict import to_torch_state_dict
     from bn3d.swap import SwapReport, restore, swap
     from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchNorm3d", "SwapReport", "SyncBatchNorm3d", "info", "restore", "swap"]
+__all__ = [
+    "BatchNorm3d",
+    "Conversion",
+    "ConversionError",
+    "FoldReport",
+    "SwapReport",
+    "SyncBatchNorm3d",
+    "convert_state_dict",
+    "fold",
+    "freeze",
+    "from_torch",
+    "info",
+    "restore",
+    "swap",
+    "to_torch",
+    "to_torch_state_dict",
+    "unfreeze",
+]
 
 _HOME = {
     "BatchNorm3d": "bn3d.batch_norm",
+    "Conversion": "bn3d.migrate.report",
+    "ConversionError": "bn3d.migrate.report",
+    "FoldReport": "bn3d.folding",
     "SwapReport": "bn3d.swap",
     "SyncBatchNorm3d": "bn3d.sync_batch_norm",
+    "convert_state_dict": "bn3d.migrate.state_dict",
+    "fold": "bn3d.folding",
+    "freeze": "bn3d.freezing",
+    "from_torch": "bn3d.migrate.layer",
     "info": "bn3d.environment",
     "restore": "bn3d.swap",
     "swap": "bn3d.swap",
+    "to_torch": "bn3d.migrate.layer",
+    "to_torch_state_dict": "bn3d.migrate.torch_state_dict",
+    "unfreeze": "bn3d.freezing",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'bn3d' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+    module = importlib.import_module(_HOME[name])
+    # All names of a module at once: its import has just put a module named as the function
+    # `swap` in the way of that function.
+    globals().update({each: getattr(module, each) for each in _HOME if _HOME[each] == _HOME[name]})
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

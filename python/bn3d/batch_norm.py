@@ -9,7 +9,9 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from bn3d import execution
+from bn3d.bn2d import BatchNorm2d
 from bn3d.cell_state import attach, get_state, set_state
+from bn3d.torch_style import from_torch_style
 
 __all__ = ["BatchNorm3d"]
 
@@ -27,7 +29,8 @@ class BatchNorm3d(nn.BatchNorm3d):
     One value a channel has no unbiased variance and leaves the moving variance as it is; an
     empty batch leaves both.
 
-    The arguments are those of `mindspore.nn.BatchNorm3d` 2.7 to 2.10. The parameters are
+    The arguments are those of `mindspore.nn.BatchNorm3d` 2.7 to 2.10, and stay so whatever the
+    installed MindSpore takes; `from_torch_args` takes PyTorch's. The parameters are
     `bn2d.gamma`, `bn2d.beta`, `bn2d.moving_mean` and `bn2d.moving_variance`, float32 (C,)
     or of `dtype`; checkpoints of the stock layer load into it and the other way round.
 
@@ -71,22 +74,72 @@ class BatchNorm3d(nn.BatchNorm3d):
         dtype=ms.float32,
     ):
         _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
-        super().__init__(
-            num_features=num_features,
-            eps=eps,
-            momentum=momentum,
-            affine=affine,
-            gamma_init=gamma_init,
-            beta_init=beta_init,
-            moving_mean_init=moving_mean_init,
-            moving_var_init=moving_var_init,
-            use_batch_statistics=use_batch_statistics,
-            dtype=dtype,
+        nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
+        self.bn2d = BatchNorm2d.initialized(
+            num_features,
+            eps,
+            momentum,
+            affine,
+            gamma_init,
+            beta_init,
+            moving_mean_init,
+            moving_var_init,
+            use_batch_statistics,
+            dtype,
         )
         attach(self)
 
-    # What an export computes with: its file has to load where bn3d is not.
-    _construct_stock = nn.BatchNorm3d.construct
+    @classmethod
+    def from_torch_args(
+        cls,
+        num_features,
+        eps=1e-5,
+        momentum=0.1,
+        affine=True,
+        track_running_stats=True,
+        dtype=None,
+        *,
+        bias=True,
+    ):
+        """Build a layer from the arguments of `torch.nn.BatchNorm3d`, which but for bias are
+        also those of `mindspore.mint.nn.BatchNorm3d` and announced for `nn.BatchNorm3d`.
+
+        Args:
+            num_features: C, at least 1.
+            eps: added to the variance. Default: 1e-5.
+            momentum: weight of the *new* value in the moving statistics, 0 to 1; the
+                layer's own momentum is 1 - momentum. Default: 0.1.
+            affine: whether gamma and beta are trained. Default: True.
+            track_running_stats: False normalises by the batch in evaluation, too
+                (`use_batch_statistics=True`). Default: True.
+            dtype: of the parameters; None is float32.
+            bias: False: beta stays 0 and is not trained. Default: True.
+
+        Returns:
+            A layer in evaluation mode as every new Cell; PyTorch's start in training mode.
+
+        Raises:
+            TypeError, ValueError: as the class; ValueError also for momentum None with
+                track_running_stats, because there is no cumulative average here.
+        """
+        if not isinstance(bias, bool):
+            raise TypeError(f"'bias' must be a bool, got {bias!r} ({type(bias).__name__})")
+        momentum, use_batch_statistics = from_torch_style(momentum, track_running_stats)
+        layer = cls(
+            num_features,
+            eps,
+            momentum,
+            affine,
+            use_batch_statistics=use_batch_statistics,
+            dtype=ms.float32 if dtype is None else dtype,
+        )
+        layer.bn2d.beta.requires_grad = affine and bias
+        return layer
+
+    def _construct_stock(self, x):
+        """What an export computes with: its file has to load where bn3d is not."""
+        n, c, d, h, w = x.shape
+        return self.bn2d(x.reshape(n, c, d * h, w)).reshape(n, c, d, h, w)
 
     def construct(self, x):
         """Normalise x; see the class."""
@@ -111,8 +164,11 @@ class BatchNorm3d(nn.BatchNorm3d):
         )
 
     def _group(self):
-        """The communication group whose devices share their batch statistics."""
+        """Membership in a group whose devices share their batch statistics, None alone."""
         return None
+
+    def extend_repr(self):
+        return ""  # the child bn2d says it all
 
     def __getstate__(self):
         return get_state(self)

@@ -10,6 +10,8 @@ from mindspore import Tensor, nn, ops
 
 from bn3d import backends
 from bn3d.backends import split, synchronised
+from bn3d.bn2d import BatchNorm2d
+from bn3d.process_groups import Membership
 
 __all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
 
@@ -31,9 +33,9 @@ def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
     return float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
 
 
-def attach(cell: nn.BatchNorm3d, group: str | None = None) -> None:
-    """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes; `group` is
-    the communication group whose devices share their batch statistics.
+def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
+    """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes; the devices
+    of `group` share their batch statistics.
     """
     backend = backends.choose().module
     if hasattr(backend, "LIBRARY"):
@@ -71,14 +73,26 @@ def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:
 
 def set_state(cell: nn.BatchNorm3d, state: dict[str, Any]) -> None:
     """Bring a new cell into a state of `get_state`, with the backend of this process."""
-    operators = nn.BatchNorm3d(1, eps=state["eps"], momentum=state["momentum"])
     inner_class, inner_state = state["bn2d"]
+    operators = _cell_like(inner_class, state["eps"], state["momentum"])
     inner = inner_class.__new__(inner_class)
     _set_with_operators(inner, inner_state, operators.bn2d)
     _set_with_operators(cell, state["cell"], operators)
     cell._cells["bn2d"] = inner
     cell._cells.move_to_end("bn2d", last=False)
     attach(cell, cell._group())
+
+
+def _cell_like(inner_class: type, eps: float, momentum: float) -> nn.Cell:
+    """A cell with the operators of a layer with such a child."""
+    if not issubclass(inner_class, BatchNorm2d):
+        return nn.BatchNorm3d(1, eps=eps, momentum=momentum)
+    cell = nn.Cell()
+    cell.shape = ops.Shape()
+    cell.bn2d = BatchNorm2d.initialized(
+        1, eps, momentum, False, "ones", "zeros", "zeros", "ones", None, ms.float32
+    )
+    return cell
 
 
 def _without_operators(cell: nn.Cell) -> tuple[Any, dict[str, Any]]:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from bn3d.bench.command import bench
 from bn3d.demo import main as demo
+from bn3d.migrate.command import convert
 from bn3d.opp.cli import app as opp_app
 from bn3d.verify.command import verify
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(bench)
 app.command("demo")(demo)
+app.command()(convert)
 app.add_typer(opp_app, name="opp")
 app.command()(verify)
 

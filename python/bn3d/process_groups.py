@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from typing import NamedTuple
 
 from mindspore.communication import (
     GlobalComm,
@@ -16,7 +17,7 @@ from mindspore.communication import (
     get_rank,
 )
 
-__all__ = ["ProcessGroups", "find"]
+__all__ = ["Membership", "ProcessGroups", "find"]
 
 ProcessGroups = list[list[int]] | None
 
@@ -26,8 +27,16 @@ _SIZE_VARIABLES = ("MS_WORKER_NUM", "RANK_SIZE", "OMPI_COMM_WORLD_SIZE")
 _created: dict[tuple[int, ...], str] = {}
 
 
-def find(process_groups: ProcessGroups) -> str | None:
-    """Name of the communication group that this process belongs to; None where it is alone.
+class Membership(NamedTuple):
+    """The communication group of this process, how many are in it and the place among them."""
+
+    group: str
+    size: int
+    place: int
+
+
+def find(process_groups: ProcessGroups) -> Membership | None:
+    """The communication group that this process belongs to; None where it is alone.
 
     It is alone in a group of one, if no group holds its rank, and where MindSpore's
     communication is not initialised because this is the only process.
@@ -45,16 +54,16 @@ def find(process_groups: ProcessGroups) -> str | None:
     if not GlobalComm.INITED:
         _check_single()
         return None
-    size = get_group_size()
+    own_rank, size = get_rank(), get_group_size()
     if process_groups is None:
-        return GlobalComm.WORLD_COMM_GROUP if size > 1 else None
+        return Membership(GlobalComm.WORLD_COMM_GROUP, size, own_rank) if size > 1 else None
     for rank in itertools.chain(*process_groups):
         if not 0 <= rank < size:
             raise ValueError(
                 f"'process_groups' must hold ranks from 0 to {size - 1}, got {rank} in "
                 f"{process_groups}"
             )
-    own = next((tuple(ranks) for ranks in process_groups if get_rank() in ranks), ())
+    own = next((tuple(sorted(ranks)) for ranks in process_groups if own_rank in ranks), ())
     if len(own) < 2:
         return None
     if own not in _created:
@@ -62,7 +71,7 @@ def find(process_groups: ProcessGroups) -> str | None:
         name = f"bn3d_{len(own)}_{hashlib.sha256(ranks.encode()).hexdigest()[:16]}"
         create_group(name, list(own))
         _created[own] = name
-    return _created[own]
+    return Membership(_created[own], len(own), own.index(own_rank))
 
 
 def _check(process_groups: ProcessGroups) -> None:

@@ -11,14 +11,16 @@ import functools
 import inspect
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mindspore import nn
+from mindspore import mint, nn
 
+from bn3d import new_style
 from bn3d import process_groups as groups
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import attach, detach
+from bn3d.cells import cells, forget_compiled
 from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __all__ = ["SwapReport", "restore", "swap"]
@@ -63,11 +65,16 @@ def swap(
     sync: bool = False,
     process_groups: groups.ProcessGroups = None,
 ) -> SwapReport:
-    """Let every `nn.BatchNorm3d` in a network compute with bn3d, in place.
+    """Let every `nn.BatchNorm3d` and `mint.nn.BatchNorm3d` in a network compute with bn3d, in
+    place.
 
     The cells and their `Parameter` objects stay the very same. Subclasses of `nn.BatchNorm3d`
     that keep its `construct` stay subclasses of their class; those with a `construct` of
     their own are left alone with a warning. Networks that were compiled compile again.
+
+    A layer with PyTorch's arguments (`mint.nn.BatchNorm3d`) keeps its parameters' names; its
+    `num_batches_tracked`, of use with momentum None alone, stays as it is, and momentum None
+    is left alone.
 
     Args:
         net: the network, or a bare layer.
@@ -84,24 +91,23 @@ def swap(
         TypeError: `net` is no Cell, `also` holds something that is no class, or `sync` is no
             bool; see `SyncBatchNorm3d` for `process_groups`.
         RuntimeError: see `SyncBatchNorm3d`.
-        ValueError: `process_groups` without `sync`; a cell of a class in `also` is not built
-            like `nn.BatchNorm3d`; nothing was changed then.
+        ValueError: `process_groups` without `sync`, or a cell of a class in `also` is not built
+            like `nn.BatchNorm3d`.
+
+    Nothing was changed when it raises.
     """
     also = _check(net, also)
-    if not isinstance(sync, bool):
-        raise TypeError(f"'sync' must be a bool, got {sync!r} ({type(sync).__name__})")
-    if process_groups is not None and not sync:
-        raise ValueError(f"'process_groups' needs sync=True, got {process_groups!r} without")
+    _check_sync(sync, process_groups)
     group = groups.find(process_groups) if sync else None
     done = SyncBatchNorm3d if sync else BatchNorm3d
     report = SwapReport()
     to_swap = []
-    for name, cell in _cells(net):
+    for name, cell in cells(net):
         if isinstance(cell, done):
             report.already.append(name)
         elif isinstance(cell, BatchNorm3d):
             to_swap.append((name, cell))
-        elif isinstance(cell, nn.BatchNorm3d) or (also and isinstance(cell, also)):
+        elif isinstance(cell, new_style.STOCK + also):
             reason = _reason_to_leave(cell, also)
             if reason is None:
                 to_swap.append((name, cell))
@@ -110,14 +116,16 @@ def swap(
                 warnings.warn(f"bn3d.swap leaves {name!r} alone: {reason}", stacklevel=2)
     for name, cell in to_swap:
         stock = cell._bn3d_stock_class if isinstance(cell, _Swapped) else type(cell)
+        if new_style.is_new_style(cell):
+            new_style.adopt(cell)
         attach(cell, group)
         cell.__class__ = _swapped_class(stock, sync)
         if sync:
             cell.process_groups = process_groups
         report.changed.append(name)
     if report.changed:
-        _forget_compiled(net)
-    elif not report.already:
+        forget_compiled(net)
+    elif not report.already and not report.left:
         warnings.warn(
             f"bn3d.swap found no mindspore.nn.BatchNorm3d to change in {type(net).__name__}; "
             "a network with a BatchNorm3d class of its own needs swap(net, also=(ThatClass,))",
@@ -135,18 +143,20 @@ def restore(net: nn.Cell) -> SwapReport:
     """
     _check(net, ())
     report = SwapReport()
-    for name, cell in _cells(net):
+    for name, cell in cells(net):
         if isinstance(cell, _Swapped):
             detach(cell)
+            if new_style.is_new_style(cell):
+                new_style.release(cell)
             cell.__class__ = cell._bn3d_stock_class
             cell.__dict__.pop("process_groups", None)
             if isinstance(cell, BatchNorm3d):
                 attach(cell)
             report.changed.append(name)
-        elif isinstance(cell, nn.BatchNorm3d):
+        elif isinstance(cell, new_style.STOCK):
             report.already.append(name)
     if report.changed:
-        _forget_compiled(net)
+        forget_compiled(net)
     return report
 
 
@@ -162,39 +172,19 @@ def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
     return also
 
 
-def _cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
-    """Every cell that the network can reach, once: sub-cells, and cells in the lists,
-    tuples and dictionaries that are attributes of them.
-    """
-    seen: set[int] = set()
-
-    def walk(name: str, value: object) -> Iterator[tuple[str, nn.Cell]]:
-        if id(value) in seen:
-            return
-        if isinstance(value, nn.Cell):
-            seen.add(id(value))
-            yield name, value
-            # Attributes first that are cells, then what cells may hide in.
-            children = {**value._cells, **value.__dict__}
-            for key, child in children.items():
-                if key not in ("_cells", "_params"):
-                    yield from walk(f"{name}.{key}" if name else key, child)
-        elif isinstance(value, dict):
-            seen.add(id(value))
-            for key, child in value.items():
-                yield from walk(f"{name}.{key}", child)
-        elif isinstance(value, list | tuple):
-            seen.add(id(value))
-            for index, child in enumerate(value):
-                yield from walk(f"{name}.{index}", child)
-
-    yield from walk("", net)
+def _check_sync(sync: bool, process_groups: groups.ProcessGroups) -> None:
+    if not isinstance(sync, bool):
+        raise TypeError(f"'sync' must be a bool, got {sync!r} ({type(sync).__name__})")
+    if process_groups is not None and not sync:
+        raise ValueError(f"'process_groups' needs sync=True, got {process_groups!r} without")
 
 
 def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
     """Why a cell is not swapped, None where it is. Raises for a look-alike that is none."""
     kind = type(cell)
     asked_for = bool(also) and isinstance(cell, also)
+    if new_style.is_new_style(cell):
+        return _own_construct(kind) or new_style.reason_against(cell)
     inner = getattr(cell, "bn2d", None)
     if not isinstance(inner, nn.BatchNorm2d):
         text = f"{kind.__qualname__} has no mindspore.nn.BatchNorm2d in 'bn2d'"
@@ -207,14 +197,17 @@ def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
             raise ValueError(
                 f"'also': {kind.__qualname__}.construct must take one input, got {sorted(unknown)}"
             )
-    elif kind.construct is not nn.BatchNorm3d.construct:
-        return (
-            f"{kind.__module__}.{kind.__qualname__} has a construct of its own; "
-            f"swap(net, also=({kind.__name__},)) takes it all the same"
-        )
+    elif own := _own_construct(kind):
+        return f"{own}; swap(net, also=({kind.__name__},)) takes it all the same"
     if type(inner).construct is not nn.BatchNorm2d.construct:
         return f"its bn2d, a {type(inner).__qualname__}, has a construct of its own"
     return None
+
+
+def _own_construct(kind: type) -> str | None:
+    if any(kind.construct is stock.construct for stock in new_style.STOCK):
+        return None
+    return f"{kind.__module__}.{kind.__qualname__} has a construct of its own"
 
 
 @functools.cache
@@ -229,20 +222,14 @@ def _swapped_class(stock: type, sync: bool) -> type:
         "_bn3d_stock_class": stock,
     }
     if not issubclass(stock, BatchNorm3d):
-        namespace |= {"_construct_stock": stock.construct, "construct": BatchNorm3d.construct}
+        namespace["construct"] = BatchNorm3d.construct
+        if stock.construct is not mint.nn.BatchNorm3d.construct:  # that has no kernel on a CPU
+            namespace["_construct_stock"] = stock.construct
     if stock not in (nn.BatchNorm3d, BatchNorm3d):
         bases = (stock, *bases)
-    if sync:
-        namespace["_group"] = SyncBatchNorm3d._group
     return type(stock.__name__, bases, namespace)
 
 
 def _unpickled(stock: type, sync: bool) -> nn.Cell:
     cls = _swapped_class(stock, sync)
     return cls.__new__(cls)
-
-
-def _forget_compiled(net: nn.Cell) -> None:
-    """Let graphs that were compiled from these cells be compiled again."""
-    for _, cell in _cells(net):
-        cell.compile_cache.clear()

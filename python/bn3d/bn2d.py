@@ -1,0 +1,90 @@
+"""The child `bn2d` of a layer, which holds its parameters as that of the stock layer does."""
+
+from __future__ import annotations
+
+from mindspore import Parameter, nn, ops
+from mindspore.common.initializer import initializer
+
+__all__ = ["BatchNorm2d"]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """A `nn.BatchNorm2d` by its class, attributes and parameters, built by itself.
+
+    MindSpore announces another signature for its own constructor. This one calls that neither
+    way, so checkpoints and whatever reads `layer.bn2d` see the same under each MindSpore.
+
+    Args:
+        num_features, eps, momentum, use_batch_statistics: as for `bn3d.BatchNorm3d`.
+        moving_mean, moving_variance, gamma, beta: Parameters or Tensors (num_features,).
+    """
+
+    def __init__(
+        self,
+        num_features,
+        eps,
+        momentum,
+        use_batch_statistics,
+        *,
+        moving_mean,
+        moving_variance,
+        gamma,
+        beta,
+    ):
+        nn.Cell.__init__(self)
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = 1.0 - momentum  # the weight of the new value, as in the stock layer
+        self.use_batch_statistics = use_batch_statistics
+        self.moving_mean = moving_mean
+        self.moving_variance = moving_variance
+        self.gamma = gamma
+        self.beta = beta
+        self.bn_train = ops.BatchNorm(is_training=True, epsilon=eps, momentum=self.momentum)
+        self.bn_infer = ops.BatchNorm(is_training=False, epsilon=eps)
+
+    @classmethod
+    def initialized(
+        cls,
+        num_features,
+        eps,
+        momentum,
+        affine,
+        gamma_init,
+        beta_init,
+        moving_mean_init,
+        moving_var_init,
+        use_batch_statistics,
+        dtype,
+    ):
+        """With new parameters, made by initializers."""
+
+        def parameter(init, name, trained):
+            value = initializer(init, num_features, dtype=dtype)
+            return Parameter(value, name=name, requires_grad=trained)
+
+        return cls(
+            num_features,
+            eps,
+            momentum,
+            use_batch_statistics,
+            moving_mean=parameter(moving_mean_init, "moving_mean", False),
+            moving_variance=parameter(moving_var_init, "moving_variance", False),
+            gamma=parameter(gamma_init, "gamma", affine),
+            beta=parameter(beta_init, "beta", affine),
+        )
+
+    def construct(self, x):
+        """Normalise x (N, C, H, W) by MindSpore's own operator; exports go this way."""
+        by_batch = self.use_batch_statistics
+        if by_batch or (by_batch is None and self.training):
+            operator = self.bn_train
+        else:
+            operator = self.bn_infer
+        return operator(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
+
+    def extend_repr(self):
+        return (
+            f"num_features={self.num_features}, eps={self.eps}, momentum={1 - self.momentum}, "
+            f"use_batch_statistics={self.use_batch_statistics}"
+        )

@@ -1,0 +1,44 @@
+"""The cells of a network, all that it can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mindspore import nn
+
+__all__ = ["cells", "forget_compiled"]
+
+
+def cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
+    """Every cell that the network can reach, once: sub-cells, and cells in the lists,
+    tuples and dictionaries that are attributes of them.
+    """
+    seen: set[int] = set()
+
+    def walk(name: str, value: object) -> Iterator[tuple[str, nn.Cell]]:
+        if id(value) in seen:
+            return
+        if isinstance(value, nn.Cell):
+            seen.add(id(value))
+            yield name, value
+            # Attributes first that are cells, then what cells may hide in.
+            children = {**value._cells, **value.__dict__}
+            for key, child in children.items():
+                if key not in ("_cells", "_params"):
+                    yield from walk(f"{name}.{key}" if name else key, child)
+        elif isinstance(value, dict):
+            seen.add(id(value))
+            for key, child in value.items():
+                yield from walk(f"{name}.{key}", child)
+        elif isinstance(value, list | tuple):
+            seen.add(id(value))
+            for index, child in enumerate(value):
+                yield from walk(f"{name}.{index}", child)
+
+    yield from walk("", net)
+
+
+def forget_compiled(net: nn.Cell) -> None:
+    """Let graphs that were compiled from these cells be compiled again."""
+    for _, cell in cells(net):
+        cell.compile_cache.clear()

@@ -1,0 +1,165 @@
+"""How PyTorch names and shapes the parameters of each kind of layer.
+
+Kernels have the same order of axes in both, transposed convolutions included, with one
+exception: MindSpore's 1-D convolutions are 2-D ones of height 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mindspore import Parameter, mint, nn
+
+from bn3d import new_style
+
+__all__ = ["COUNT", "NamingRules", "Slot", "compile_rules", "rename", "slots"]
+
+_SAME = {"weight": "weight", "bias": "bias"}
+_AFFINE = {"gamma": "weight", "beta": "bias"}
+_STATISTICS = {"moving_mean": "running_mean", "moving_variance": "running_var"}
+_BATCH_NORM = _AFFINE | _STATISTICS
+_CONV1D = (nn.Conv1d, nn.Conv1dTranspose)
+_INSTANCE_NORM = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+# Attribute in MindSpore -> in PyTorch; the first kind that fits counts.
+_RULES: tuple[tuple[tuple[type, ...], dict[str, str]], ...] = (
+    ((nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm), _BATCH_NORM),
+    (_INSTANCE_NORM, _BATCH_NORM),
+    ((nn.LayerNorm, nn.GroupNorm), _AFFINE),
+    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _SAME),
+    ((nn.Conv1dTranspose, nn.Conv2dTranspose, nn.Conv3dTranspose), _SAME),
+    ((nn.Dense,), _SAME),
+    ((nn.Embedding, nn.EmbeddingLookup), {"embedding_table": "weight"}),
+    ((nn.PReLU,), {"w": "weight"}),
+)
+
+# What PyTorch's batch norm counts and MindSpore has no use for.
+COUNT = "num_batches_tracked"
+
+NamingRules = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place of a network that holds a parameter.
+
+    Attributes:
+        parameter: the MindSpore Parameter; a shared one has several slots.
+        torch_name: the name that PyTorch gives to this place, None if no rule covers it.
+        reason: why no rule does.
+        squeezed: an axis of length 1 that the shape has here and not in PyTorch.
+        optional: whether PyTorch's layer can be without it.
+        counts: whether PyTorch's layer also has `num_batches_tracked` beside it.
+    """
+
+    parameter: Parameter
+    torch_name: str | None
+    reason: str = ""
+    squeezed: int | None = None
+    optional: bool = False
+    counts: bool = False
+
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        shape = tuple(self.parameter.shape)
+        return (
+            shape if self.squeezed is None else shape[: self.squeezed] + shape[self.squeezed + 1 :]
+        )
+
+
+def slots(net: nn.Cell) -> Iterator[Slot]:
+    """Every place of a parameter in a network, a shared one at each of its places."""
+
+    def walk(cell: nn.Cell, path: tuple[str, ...], above: tuple[int, ...]) -> Iterator[Slot]:
+        if id(cell) in above:
+            return
+        children = dict(cell._cells)
+        if new_style.is_new_style(cell):
+            children.pop("bn2d", None)  # what `swap` put there holds the same parameters
+        elif _is_norm3d(cell):
+            yield from _slots_of(children.pop("bn2d"), path)
+        yield from _slots_of(cell, path)
+        for name, child in children.items():
+            if child is not None:
+                yield from walk(child, (*path, name), (*above, id(cell)))
+
+    yield from walk(net, (), ())
+
+
+def _is_norm3d(cell: nn.Cell) -> bool:
+    """Whether the parameters of a layer are those of its child bn2d. Look-alikes of networks'
+    own that are built in the same way count.
+    """
+    inner = cell._cells.get("bn2d")
+    return isinstance(inner, nn.BatchNorm2d) and len(cell._cells) == 1 and not cell._params
+
+
+def _slots_of(cell: nn.Cell, path: tuple[str, ...]) -> Iterator[Slot]:
+    parameters = {name: p for name, p in cell._params.items() if p is not None}
+    if not parameters:
+        return
+    names = _names(cell)
+    for name, parameter in parameters.items():
+        if names is not None and name not in names:
+            kind = f"{type(cell).__module__}.{type(cell).__qualname__}"
+            yield Slot(parameter, None, f"there is no rule for {name} of {kind}")
+            continue
+        torch_name = name if names is None else names[name]
+        yield Slot(
+            parameter,
+            ".".join((*path, torch_name)),
+            squeezed=2 if isinstance(cell, _CONV1D) and name == "weight" else None,
+            optional=isinstance(cell, _INSTANCE_NORM) and name in _STATISTICS,
+            counts=name == "moving_variance" and not isinstance(cell, _INSTANCE_NORM),
+        )
+
+
+def _names(cell: nn.Cell) -> dict[str, str] | None:
+    """The rule for a layer, {} if there is none, None if names are the same in both."""
+    if new_style.is_new_style(cell):
+        return None
+    for kinds, names in _RULES:
+        if isinstance(cell, kinds):
+            return names
+    module = type(cell).__module__
+    # Layers of mindspore.mint are PyTorch's by name; so is what a network's own cell holds.
+    same = module.startswith(mint.__name__) or not module.startswith("mindspore.")
+    return None if same or isinstance(cell, getattr(nn, "Linear", ())) else {}
+
+
+def compile_rules(rules: NamingRules) -> list[tuple[re.Pattern[str], str | Callable]]:
+    """The user's rules, checked.
+
+    Raises:
+        TypeError: not pairs of texts.
+        ValueError: a pattern is no regular expression.
+    """
+    pairs = list(rules.items() if isinstance(rules, Mapping) else rules)
+    compiled = []
+    for pair in pairs:
+        if not (
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and isinstance(pair[1], str)
+        ):
+            raise TypeError(f"'rules' must hold pairs (pattern, replacement) of str, got {pair!r}")
+        try:
+            compiled.append((re.compile(pair[0]), pair[1]))
+        except re.error as error:
+            raise ValueError(f"'rules': {pair[0]!r} is no regular expression: {error}") from None
+    return compiled
+
+
+def rename(name: str, rules) -> str:
+    """A name after all rules, one after the other."""
+    for pattern, replacement in rules:
+        try:
+            name = pattern.sub(replacement, name)
+        except (re.error, IndexError) as error:
+            raise ValueError(
+                f"'rules': {replacement!r} does not fit {pattern.pattern!r}: {error}"
+            ) from None
+    return name

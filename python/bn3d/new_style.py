@@ -1,0 +1,77 @@
+"""Stock layers with PyTorch's arguments and parameter names: `mindspore.mint.nn.BatchNorm3d`
+today, and `mindspore.nn.BatchNorm3d` as MindSpore announces it.
+
+`adopt` gives such a layer the child `bn2d` that `bn3d.BatchNorm3d` computes with, around the
+very same `Parameter` objects, so their names, their order and checkpoints stay as they are.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, mint, nn, ops
+
+from bn3d.bn2d import BatchNorm2d
+from bn3d.torch_style import from_torch_style
+
+__all__ = ["STOCK", "adopt", "is_new_style", "reason_against", "release"]
+
+STOCK = tuple({nn.BatchNorm3d, mint.nn.BatchNorm3d})
+
+
+def is_new_style(cell: nn.Cell) -> bool:
+    """Whether a stock layer has `running_mean` and `track_running_stats` instead of `bn2d`."""
+    return hasattr(cell, "track_running_stats") and hasattr(cell, "running_mean")
+
+
+def reason_against(cell: nn.Cell) -> str | None:
+    """Why `adopt` does not take a layer, None if it does."""
+    try:
+        _style(cell)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def adopt(cell: nn.Cell) -> None:
+    """Give a layer the child `bn2d`. What it lacks for want of affine or of statistics are
+    ones and zeros without gradient there.
+    """
+    momentum, use_batch_statistics = _style(cell)
+    prefix = _prefix(cell)
+
+    def or_constant(parameter, name, fill):
+        if parameter is not None:
+            return parameter
+        value = fill((cell.num_features,), ms.float32)
+        return Parameter(value, name=f"{prefix}bn2d.{name}", requires_grad=False)
+
+    inner = BatchNorm2d(
+        cell.num_features,
+        float(cell.eps),
+        momentum,
+        use_batch_statistics,
+        moving_mean=or_constant(cell.running_mean, "moving_mean", ops.zeros),
+        moving_variance=or_constant(cell.running_var, "moving_variance", ops.ones),
+        gamma=or_constant(cell.weight, "gamma", ops.ones),
+        beta=or_constant(cell.bias, "beta", ops.zeros),
+    )
+    inner.set_train(cell.training)
+    # Not by assignment, which would rename the parameters after the new child.
+    cell._cells["bn2d"] = inner
+
+
+def release(cell: nn.Cell) -> None:
+    """Take the child away again."""
+    del cell._cells["bn2d"]
+
+
+def _style(cell: nn.Cell) -> tuple[float, bool | None]:
+    return from_torch_style(
+        cell.momentum, bool(cell.track_running_stats), cell.running_mean is not None
+    )
+
+
+def _prefix(cell: nn.Cell) -> str:
+    """What the network put before the names of this layer's parameters."""
+    own = [p for p in cell._params.values() if p is not None]
+    return own[0].name.rpartition(".")[0] + "." if own and "." in own[0].name else ""

@@ -1,0 +1,25 @@
+#!/bin/bash
+# Cross-compiles the native library and its driver for aarch64, runs the driver under qemu-user and
+# compares its digest with this machine's: all results are to be the same, bit for bit.
+# On Debian: apt-get install g++-aarch64-linux-gnu qemu-user ninja-build
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+run() { # run BUILD COMMAND...: prints what the driver says
+  local build=$1
+  shift
+  cmake --build "$build" >&2
+  "$@" "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so" | tee /dev/stderr
+}
+
+cmake -S . -B build/aarch64 -G Ninja -DBN3D_NATIVE_TESTS=ON \
+  -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake >/dev/null
+cmake -S . -B build/native-tests -G Ninja -DBN3D_NATIVE_TESTS=ON >/dev/null
+aarch64=$(run build/aarch64 qemu-aarch64 -L /usr/aarch64-linux-gnu)
+here=$(run build/native-tests)
+
+if [[ ${aarch64##*digest } != "${here##*digest }" ]]; then
+  echo "aarch64 gives other results than $(uname -m)" >&2
+  exit 1
+fi
+echo "aarch64 and $(uname -m) agree in every bit"

@@ -1,0 +1,137 @@
+#include "calls.h"
+
+#include <cmath>
+#include <limits>
+#include <sstream>
+
+namespace bn3d_test {
+
+const std::vector<EntryPoint>& entry_points() {
+  static const std::vector<EntryPoint> all = {
+      {"Bn3dReduce", "xm", "ww"},
+      {"Bn3dApply", "xmvb", "y"},
+      {"Bn3dGradReduce", "dxm", "ww"},
+      {"Bn3dGradApply", "dxmvvv", "y"},
+      {"Bn3dForwardTraining", "xgbmVs", "yR"},
+      {"Bn3dGradientTraining", "dxgS", "ycc"},
+      {"Bn3dForwardInference", "xgbmVs", "y"},
+      {"Bn3dGradientInference", "dxgbmVs", "yccW"},
+  };
+  return all;
+}
+
+namespace {
+
+double scale_of(Data data, Type type) {
+  const bool wide = type != Type::kFloat16;
+  if (data == Data::kTiny) return wide ? 1e-30 : 1e-6;
+  if (data == Data::kHuge) return wide ? 1e30 : 1e4;
+  return 1;
+}
+
+double center_of(const Case& c, int64_t channel) {
+  const double sign = channel % 2 ? -1 : 1;
+  if (c.data == Data::kFarFromZero) {
+    return sign * (c.type == Type::kFloat64 ? 1e8 : c.type == Type::kFloat32 ? 1e5 : 100);
+  }
+  return sign * scale_of(c.data, c.type) * static_cast<double>(channel % 5);
+}
+
+// Every third channel has values that are no numbers, the others are not to notice.
+double special(int64_t channel, int64_t i, double ordinary) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  if (channel % 3 == 1 && i % 7 == 3) return channel % 2 ? std::nan("") : infinity;
+  return channel % 3 == 2 && i % 5 == 0 ? ordinary * 1e-40 : ordinary;
+}
+
+void fill_volume(const Case& c, bool gradient, Random* random, Tensor* tensor) {
+  const int64_t channels = c.shape[1];
+  if (tensor->size() == 0) return;
+  const int64_t slab = tensor->size() / c.shape[0] / channels;
+  const double scale = gradient ? 1 : scale_of(c.data, c.type);
+  for (int64_t i = 0; i < tensor->size(); ++i) {
+    const int64_t channel = i / slab % channels;
+    double value = gradient ? 0.25 : center_of(c, channel);
+    if (gradient || c.data != Data::kConstant) value += scale * random->normal();
+    tensor->set(i, c.data == Data::kSpecial ? special(channel, i, value) : value);
+  }
+}
+
+Tensor make(const Case& c, char kind, Random* random) {
+  const bool volume = kind == 'x' || kind == 'd' || kind == 'y';
+  if (kind == 's') return settings(c.eps, c.momentum);
+  if (kind == 'S' || kind == 'R') return Tensor(Type::kFloat64, {3, c.shape[1]});
+  if (volume) {
+    Tensor tensor(c.type, c.shape, c.shift);
+    if (kind != 'y') fill_volume(c, kind == 'd', random, &tensor);
+    return tensor;
+  }
+  const bool sums = kind == 'w' && c.vectors != Type::kFloat32;
+  const Type type = kind == 'W' || sums ? Type::kFloat64 : c.vectors;
+  Tensor tensor(type, {c.shape[1]});
+  for (int64_t i = 0; i < tensor.size(); ++i) {
+    const double scale = scale_of(c.data, c.type);
+    double value = random->normal();
+    if (kind == 'g') value = 1 + 0.25 * value;
+    if (kind == 'm') value = center_of(c, i) + 0.1 * scale * value;
+    if (kind == 'V') value = 0.5 + random->uniform();
+    tensor.set(i, value);
+  }
+  return tensor;
+}
+
+// Mean and 1/sqrt(variance + eps) of the volume, roughly: the gradient takes what it is given.
+void fill_saved(const Case& c, const Tensor& x, Tensor* saved) {
+  const int64_t channels = c.shape[1];
+  const double spread = c.data == Data::kConstant ? 0 : scale_of(c.data, c.type);
+  for (int64_t i = 0; i < channels; ++i) {
+    saved->set(i, x.size() == 0 ? 0 : center_of(c, i) * (1 + 1e-9));
+    saved->set(channels + i, 1 / std::sqrt(spread * spread + c.eps));
+    saved->set(2 * channels + i, c.eps);
+  }
+}
+
+}  // namespace
+
+Arguments Arguments::copy() const {
+  Arguments copied;
+  for (const Tensor& tensor : tensors) copied.tensors.push_back(tensor.copy());
+  return copied;
+}
+
+std::vector<Tensor*> Arguments::pointers() {
+  std::vector<Tensor*> all;
+  for (Tensor& tensor : tensors) all.push_back(&tensor);
+  return all;
+}
+
+std::vector<Tensor*> Arguments::written(const EntryPoint& entry) {
+  std::vector<Tensor*> all;
+  for (size_t i = entry.inputs.size(); i < tensors.size(); ++i) all.push_back(&tensors[i]);
+  if (entry.name == std::string("Bn3dForwardTraining")) {
+    all.push_back(&tensors[3]);
+    all.push_back(&tensors[4]);
+  }
+  return all;
+}
+
+Arguments arguments(const Case& c) {
+  Random random(c.seed);
+  Arguments made;
+  for (const char kind : c.entry->inputs + c.entry->outputs) {
+    made.tensors.push_back(make(c, kind, &random));
+    if (kind == 'S') fill_saved(c, made.tensors[1], &made.tensors.back());
+  }
+  return made;
+}
+
+std::string Case::text() const {
+  std::ostringstream text;
+  text << entry->name << " " << name_of(type) << " (";
+  for (size_t d = 0; d < shape.size(); ++d) text << (d ? "," : "") << shape[d];
+  text << "), vectors " << name_of(vectors) << ", data " << static_cast<int>(data) << ", shift "
+       << shift;
+  return text.str();
+}
+
+}  // namespace bn3d_test

@@ -1,0 +1,260 @@
+// Calls every entry point of the native library and compares it with plain loops of double:
+//
+//     driver LIBRARY
+//
+// over dtypes, shapes (empty, small, split by channel, split by chunk, larger than the caches),
+// kinds of data, alignments and thread counts, which all have to give the same bits. Then several
+// callers at once, results in place of an input, and malformed calls. Ends with a digest of all
+// results: instruction sets and processors are to agree in it.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include "bad_calls.h"
+#include "calls.h"
+#include "judge.h"
+
+namespace bn3d_test {
+namespace {
+
+class Report {
+ public:
+  void call() { ++calls_; }
+  void fail(const std::string& text) {
+    if (++failures_ <= 20) std::printf("FAILED: %s\n", text.c_str());
+  }
+  void digest(const Tensor& tensor) {
+    for (int64_t i = 0; i < tensor.size(); ++i) {
+      double value = tensor.get(i);
+      if (std::isnan(value)) value = 12345;  // processors differ in a NaN's sign
+      uint64_t bits;
+      std::memcpy(&bits, &value, sizeof bits);
+      digest_ = (digest_ ^ bits) * 0x100000001b3u;
+    }
+  }
+  int finish(const Library& library) const {
+    std::printf("%s: %d calls, %d failed, digest %016llx\n", library.instruction_set(), calls_,
+                failures_, static_cast<unsigned long long>(digest_));
+    return failures_ == 0 ? 0 : 1;
+  }
+
+ private:
+  int calls_ = 0, failures_ = 0;
+  uint64_t digest_ = 0xcbf29ce484222325u;
+};
+
+bool fits(Type type, double got, double value, double tolerance) {
+  if (std::isnan(value) || std::isnan(tolerance)) return std::isnan(got) || std::isinf(got);
+  if (std::isinf(tolerance)) return true;
+  return rounded(type, value - tolerance) <= got && got <= rounded(type, value + tolerance);
+}
+
+void compare(const Case& c, const std::vector<Expected>& expected,
+             const std::vector<Tensor*>& written, Report* report) {
+  for (size_t o = 0; o < expected.size(); ++o) {
+    for (int64_t i = 0; i < written[o]->size(); ++i) {
+      const double got = written[o]->get(i);
+      if (fits(written[o]->type, got, expected[o].values[i], expected[o].tolerances[i])) continue;
+      char text[200];
+      std::snprintf(text, sizeof text, ": output %zu [%lld] is %.17g, not %.17g ± %.3g", o,
+                    static_cast<long long>(i), got, expected[o].values[i],
+                    expected[o].tolerances[i]);
+      report->fail(c.text() + text);
+      return;
+    }
+  }
+}
+
+std::string all_bytes(const std::vector<Tensor*>& tensors) {
+  std::string bytes;
+  for (const Tensor* tensor : tensors) bytes += tensor->bytes();
+  return bytes;
+}
+
+std::string run(const Library& library, const Case& c, Arguments* made) {
+  library.call(c.entry->name, made->pointers());
+  return all_bytes(made->written(*c.entry));
+}
+
+// One case on one thread against the judge, then on more threads against the bits of that.
+void check(const Library& library, const Case& c, std::initializer_list<int> thread_counts,
+           Report* report) {
+  const Arguments untouched = arguments(c);
+  Arguments made = untouched.copy();
+  const std::vector<Expected> expected = judge(c.entry->name, made.pointers());
+  library.set_threads(1);
+  const std::string bytes = run(library, c, &made);
+  report->call();
+  compare(c, expected, made.written(*c.entry), report);
+  for (const Tensor* tensor : made.written(*c.entry)) report->digest(*tensor);
+
+  const size_t updated = c.entry->name == std::string("Bn3dForwardTraining") ? 3 : 99;
+  for (size_t i = 0; i < c.entry->inputs.size(); ++i) {
+    if (i == updated || i == updated + 1) continue;
+    if (made.tensors[i].bytes() != untouched.tensors[i].bytes()) {
+      report->fail(c.text() + " changed its input " + std::to_string(i));
+    }
+  }
+  for (const int threads : thread_counts) {
+    library.set_threads(threads);
+    Arguments again = untouched.copy();
+    report->call();
+    if (run(library, c, &again) != bytes) {
+      report->fail(c.text() + " differs on " + std::to_string(threads) + " threads");
+    }
+  }
+}
+
+struct ShapeCase {
+  Shape shape;
+  bool all_data;  // or ordinary data alone
+};
+
+const std::vector<ShapeCase>& shapes() {
+  static const std::vector<ShapeCase> all = {
+      {{0, 3, 2, 2, 2}, true},     {{2, 3, 0, 4, 4}, true},
+      {{2, 0, 4, 4, 4}, false},    {{1, 1, 1, 1, 1}, true},
+      {{1, 4, 1, 1, 1}, true},     {{5, 3}, true},  // a rank without a volume
+      {{2, 3, 33}, true},                           // parts of a vector
+      {{3, 7, 3, 5, 7}, true},                      // gathered: the runs are short
+      {{64, 40, 1, 2, 3}, true},                    // groups of small channels
+      {{2, 4, 13, 17, 19}, true},                   // by channel
+      {{2, 3, 11, 41, 50}, true},   // by chunk: three channels on two or eight threads
+      {{1, 1, 40, 50, 61}, false},  // by chunk: one channel
+      {{1, 9, 1, 1, 7001}, false},  // several channels at once by chunk
+      {{2, 1, 63, 65, 67}, false},  // past the caches in float64,
+      {{2, 2, 63, 65, 67}, false},  // in float32
+      {{2, 4, 63, 65, 67}, false},  // and in 16 bits
+  };
+  return all;
+}
+
+void compare_all(const Library& library, Report* report) {
+  uint64_t seed = 1;
+  for (const ShapeCase& shape : shapes()) {
+    for (const EntryPoint& entry : entry_points()) {
+      for (const Type type : kFloatingTypes) {
+        // Larger than it takes is only slower.
+        if (shape.shape.back() == 67) {
+          if (shape.shape[1] != 8 / size_of(type) || entry.outputs[0] != 'y') continue;
+        }
+        for (const Data data : kAllData) {
+          if (data != Data::kOrdinary && !shape.all_data) continue;
+          ++seed;
+          // Far and huge values have no room in 16-bit vectors.
+          const bool narrow = data == Data::kOrdinary;
+          const Type vectors = narrow     ? kFloatingTypes[seed % 4]
+                               : seed % 2 ? Type::kFloat32
+                                          : Type::kFloat64;
+          const double momentum = seed % 5 == 0 ? 1 : seed % 5 == 1 ? 0 : 0.9;
+          check(library,
+                {&entry, type, vectors, shape.shape, data, seed % 3 ? 1e-5 : 1e-3, momentum,
+                 static_cast<int64_t>(seed % 4), seed},
+                {2, 3, 8}, report);
+        }
+      }
+    }
+  }
+}
+
+// Callers on threads of their own share the pool: one has it, the others work alone.
+void call_at_once(const Library& library, Report* report) {
+  library.set_threads(3);
+  std::vector<Case> cases;
+  for (const EntryPoint& entry : entry_points()) {
+    cases.push_back({&entry,
+                     Type::kFloat32,
+                     Type::kFloat32,
+                     {2, 3, 20, 41, 50},
+                     Data::kOrdinary,
+                     1e-5,
+                     0.9,
+                     0,
+                     77});
+    cases.push_back({&entry,
+                     Type::kFloat16,
+                     Type::kFloat32,
+                     {2, 64, 3, 20, 9},
+                     Data::kOrdinary,
+                     1e-5,
+                     0.9,
+                     0,
+                     78});
+  }
+  std::vector<Arguments> all;
+  std::vector<std::string> wanted;
+  for (const Case& c : cases) {
+    all.push_back(arguments(c));
+    Arguments made = all.back().copy();
+    wanted.push_back(run(library, c, &made));
+  }
+  constexpr int kCallers = 4, kRounds = 5;
+  std::vector<int> wrong(kCallers);
+  std::vector<std::thread> callers;
+  for (int t = 0; t < kCallers; ++t) {
+    callers.emplace_back([&, t] {
+      for (size_t k = 0; k < kRounds * cases.size(); ++k) {
+        const size_t i = (k * (t + 1) + t) % cases.size();
+        Arguments made = all[i].copy();
+        wrong[t] += run(library, cases[i], &made) != wanted[i];
+        if (t == 0) library.set_threads(1 + static_cast<int>(k % 4));
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (int t = 0; t < kCallers; ++t) {
+    for (size_t k = 0; k < kRounds * cases.size(); ++k) report->call();
+    if (wrong[t] != 0) report->fail("callers at once got other results than one alone");
+  }
+}
+
+// The volume that is written may be the one that is read.
+void write_in_place(const Library& library, Report* report) {
+  library.set_threads(3);
+  for (const EntryPoint& entry : entry_points()) {
+    const size_t output = entry.outputs.find('y');
+    if (output == std::string::npos) continue;
+    for (const Type type : kFloatingTypes) {
+      for (const Shape& shape : {Shape{3, 7, 3, 5, 7}, Shape{2, 8 / size_of(type), 63, 65, 67}}) {
+        const Case c{&entry, type, Type::kFloat32, shape, Data::kOrdinary, 1e-5, 0.9, 0, 99};
+        Arguments apart = arguments(c), in_place = arguments(c);
+        run(library, c, &apart);
+        Tensor* y = in_place.pointers()[entry.inputs.size() + output];
+        y->data = in_place.tensors[0].data;
+        run(library, c, &in_place);
+        report->call();
+        if (all_bytes(in_place.written(entry)) != all_bytes(apart.written(entry))) {
+          report->fail(c.text() + " differs when it writes in place");
+        }
+      }
+    }
+  }
+}
+
+void refuse_bad_calls(const Library& library, Report* report) {
+  for (const BadCall& bad : bad_calls()) {
+    report->call();
+    const std::string problem = bad.problem(library);
+    if (!problem.empty()) report->fail(bad.name + ": " + problem);
+  }
+}
+
+}  // namespace
+}  // namespace bn3d_test
+
+int main(int argc, char** argv) {
+  using namespace bn3d_test;
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: %s LIBRARY\n", argv[0]);
+    return 2;
+  }
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  const Library library(argv[1]);
+  Report report;
+  compare_all(library, &report);
+  call_at_once(library, &report);
+  write_in_place(library, &report);
+  refuse_bad_calls(library, &report);
+  return report.finish(library);
+}

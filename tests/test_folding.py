@@ -1,0 +1,532 @@
+"""`bn3d.fold`: the same outputs without batch norm; what is unclear is left and reported."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import textwrap
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import mint, nn, ops
+
+import bn3d
+import networks
+
+
+def randomized(net, seed=0):
+    """Batch norm parameters and statistics that are not just 1 and 0; evaluation mode."""
+    rng = np.random.default_rng(seed)
+    for name, p in net.parameters_and_names():
+        if name.endswith(("gamma", "variance", "running_var", "bn.weight")):
+            p.set_data(ms.Tensor(rng.uniform(0.5, 2, p.shape), p.dtype))
+        elif p.ndim == 1:
+            p.set_data(ms.Tensor(rng.uniform(-1, 1, p.shape), p.dtype))
+    return net.set_train(False)
+
+
+def volume(shape, seed=0):
+    return ms.Tensor(np.random.default_rng(seed).normal(0.3, 1, shape).astype(np.float32))
+
+
+def assert_folded_alike(net, x, tolerance=1e-5):
+    wanted = net(x).asnumpy()
+    report = bn3d.fold(net)
+    np.testing.assert_allclose(
+        net(x).asnumpy(), wanted, rtol=0, atol=tolerance * max(1, np.abs(wanted).max())
+    )
+    return report
+
+
+def conv(inputs=2, outputs=4, **arguments):
+    return nn.Conv3d(inputs, outputs, 3, **arguments)
+
+
+PRODUCERS = {
+    "conv3d": conv,
+    "conv3d with bias": lambda: conv(has_bias=True),
+    "grouped conv3d": lambda: conv(group=2),
+    "strided, padded, dilated": lambda: conv(stride=2, pad_mode="pad", padding=2, dilation=2),
+    "transposed": lambda: nn.Conv3dTranspose(2, 4, 2, stride=2),
+    "transposed with bias": lambda: nn.Conv3dTranspose(2, 4, 3, has_bias=True),
+}
+NORMS = {
+    "ours": bn3d.BatchNorm3d,
+    "ours, another eps": lambda c: bn3d.BatchNorm3d(c, eps=0.1),
+    "stock": nn.BatchNorm3d,
+    "frozen": lambda c: nn.BatchNorm3d(c, use_batch_statistics=False),
+}
+
+
+@pytest.mark.parametrize("producer", PRODUCERS.values(), ids=PRODUCERS)
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_the_output_is_the_same(producer, norm):
+    net = randomized(nn.SequentialCell(producer(), norm(4), nn.ReLU()))
+    report = assert_folded_alike(net, volume((2, 2, 5, 6, 7)))
+    assert report.folded == {"1": "0"}
+    assert [p.name for p in net.get_parameters()] == ["0.weight", "0.bias"]
+
+
+def test_groups_of_a_transposed_convolution_are_scaled_by_their_own_channels():
+    # MindSpore 2.10 has no grouped Conv3DTranspose on a CPU: the weights are judged instead.
+    net = randomized(nn.SequentialCell(nn.Conv3dTranspose(4, 6, 2, group=2), bn3d.BatchNorm3d(6)))
+    bn, before = net[1].bn2d, net[0].weight.asnumpy().copy()
+    scale = bn.gamma.asnumpy() / np.sqrt(bn.moving_variance.asnumpy() + 1e-5)
+    assert bn3d.fold(net).folded
+    after = net[0].weight.asnumpy()
+    for inputs in range(4):
+        for outputs in range(3):
+            channel = (inputs // 2) * 3 + outputs
+            np.testing.assert_allclose(
+                after[inputs, outputs], before[inputs, outputs] * scale[channel], rtol=1e-6
+            )
+
+
+class Written(nn.Cell):
+    """A network whose construct is given by the test."""
+
+    def __init__(self, producer=None, norm=None):
+        super().__init__()
+        self.conv = producer or conv()
+        self.bn = norm or bn3d.BatchNorm3d(4)
+        self.relu, self.depth, self.height = nn.ReLU(), 2, 3
+
+
+class Nested(Written):
+    def construct(self, x):
+        return self.relu(self.bn(self.conv(x)))
+
+
+class Statements(Written):
+    def construct(self, x):
+        x = self.conv(x)
+        x = self.bn(x)
+        return self.relu(x)
+
+
+class OtherName(Written):
+    def construct(self, x):
+        y = self.conv(x)
+        z = self.relu(self.bn(y))
+        return z.mean()
+
+
+class InABranch(Written):
+    def construct(self, x):
+        if x.ndim == 5:
+            y = self.conv(x)
+            return self.bn(y)
+        return x
+
+
+class AskedForPlainly(Written):
+    def construct(self, x):
+        if self.bn is not None:
+            return self.bn(self.conv(x))
+        return x
+
+
+@pytest.mark.parametrize("kind", [Nested, Statements, OtherName, InABranch, AskedForPlainly])
+def test_what_is_written_clearly_is_folded(kind):
+    net = randomized(kind())
+    assert assert_folded_alike(net, volume((2, 2, 5, 6, 7))).folded == {"bn": "conv"}
+
+
+class SeenElsewhere(Written):
+    def construct(self, x):
+        y = self.conv(x)
+        z = self.bn(y)
+        return z + y
+
+
+class CarriedByALoop(Written):
+    def construct(self, x):
+        total = ops.zeros_like(x[:, :1])
+        y = x
+        for _ in range(2):
+            total = total + y.mean(1, True)
+            y = self.conv(x)
+            z = self.bn(y)
+            total = total + z.mean(1, True)
+        return total
+
+
+class SomethingBetween(Written):
+    def construct(self, x):
+        x = self.conv(x)
+        x = self.relu(x)
+        return self.bn(x)
+
+
+class NormFirst(Written):
+    def __init__(self):
+        super().__init__(norm=bn3d.BatchNorm3d(2))
+
+    def construct(self, x):
+        return self.conv(self.bn(x))
+
+
+class ConvTwice(Written):
+    def construct(self, x):
+        return self.bn(self.conv(x)) + self.conv(x)
+
+
+class NormTwice(Written):
+    def construct(self, x):
+        return self.bn(self.bn(self.conv(x)))
+
+
+class HiddenUse(Written):
+    def construct(self, x):
+        return self.bn(self.conv(x)) + self.extra(x)
+
+    def extra(self, x):
+        return self.conv(x)
+
+
+class SecondName(Written):
+    def __init__(self):
+        super().__init__()
+        self.again = self.conv
+
+    def construct(self, x):
+        return self.bn(self.conv(x)) + self.again(x)
+
+
+class ReshapedConv(Written):
+    def __init__(self):
+        super().__init__(conv(2, 8))
+
+    def construct(self, x):
+        return self.bn(self.conv(x).reshape(-1, 4, 2, 6, 35))
+
+
+class LoopOverLayers(Written):
+    def construct(self, x):
+        for layer in (self.conv, self.bn):
+            x = layer(x)
+        return x
+
+
+class InList(nn.Cell):
+    """Layers in a CellList, in the way that a subclass runs them."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn = bn3d.BatchNorm3d(4)  # the CellList below comes second, with the same layer
+        self.layers = nn.CellList([conv(), self.bn, nn.ReLU()])
+        del self._cells["bn"]
+
+
+class ListAsChain(InList):
+    def construct(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class ListWithFeatures(InList):
+    def construct(self, x):
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x.mean())
+        return features[0] + features[1]
+
+
+class ListByIndex(InList):
+    def construct(self, x):
+        y = self.layers[0](x)
+        return self.layers[1](y) + y
+
+
+class SequentialWithFeatures(InList):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.SequentialCell(*self.layers)
+
+    def construct(self, x):
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x.mean())
+        return features[0] + features[1]
+
+
+class SequentialOpened(SequentialWithFeatures):
+    def construct(self, x):
+        return self.layers(x).mean() + self.layers[0](x).mean()
+
+
+class Inner(Written):
+    def construct(self, x):
+        return self.bn(self.conv(x))
+
+
+class ReachedFromOutside(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.inner = Inner()
+
+    def construct(self, x):
+        return self.inner(x) + self.inner.conv(x)
+
+
+class BlocksInAList(nn.Cell):
+    """A list of SequentialCells, each called as a whole, with what comes out of each kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.CellList(
+            [nn.SequentialCell(conv(2, 4), bn3d.BatchNorm3d(4)) for _ in range(2)]
+        )
+
+    def construct(self, x):
+        total = 0
+        for block in self.blocks:
+            total = total + block(x).mean()
+        return total
+
+
+class BlocksOpened(BlocksInAList):
+    def construct(self, x):
+        total = 0
+        for block in self.blocks:
+            for layer in block:
+                x = layer(x)
+                total = total + x.mean()
+            x = x[:, :2]
+        return total
+
+
+class EndsOfSequentials(Written):
+    """The convolution ends one SequentialCell, the batch norm begins another."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = nn.SequentialCell(nn.ReLU(), nn.SequentialCell(conv()))
+        self.after = nn.SequentialCell(bn3d.BatchNorm3d(4), nn.ReLU())
+
+    def construct(self, x):
+        return self.after(self.before(x))
+
+
+class EndOfASharedSequential(EndsOfSequentials):
+    def construct(self, x):
+        return self.after(self.before(x)) + self.before(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "folded"),
+    [
+        (ListAsChain, 1),
+        (ListWithFeatures, 0),
+        (ListByIndex, 0),
+        (SequentialWithFeatures, 0),
+        (SequentialOpened, 0),
+        (ReachedFromOutside, 0),
+        (BlocksInAList, 2),
+        (BlocksOpened, 0),
+        (EndsOfSequentials, 1),
+        (EndOfASharedSequential, 0),
+    ],
+)
+def test_containers_are_folded_only_where_no_one_looks_inside(kind, folded):
+    report = assert_folded_alike(randomized(kind()), volume((2, 2, 5, 6, 7)))
+    assert len(report.folded) == folded
+    norms = 2 if kind in (BlocksInAList, BlocksOpened) else 1
+    assert len(report.left) >= norms - folded
+
+
+NOT_SEEN = "no Conv3d, Conv3dTranspose or Dense is seen right before it"
+UNCLEAR = {
+    SeenElsewhere: NOT_SEEN,
+    CarriedByALoop: NOT_SEEN,
+    SomethingBetween: NOT_SEEN,
+    NormFirst: NOT_SEEN,
+    ConvTwice: "used more than once in the source",
+    NormTwice: "used more than once in the source",
+    HiddenUse: "used more than once in the source",
+    SecondName: "in more than one place of the network",
+    ReshapedConv: "there is a reshape between",
+    LoopOverLayers: NOT_SEEN,
+}
+
+
+@pytest.mark.parametrize(("kind", "reason"), UNCLEAR.items())
+def test_what_is_unclear_is_left_and_reported(kind, reason):
+    net = randomized(kind())
+    before = {p.name: p.asnumpy().copy() for p in net.get_parameters()}
+    report = assert_folded_alike(net, volume((2, 2, 5, 6, 7)), tolerance=0)
+    assert not report.folded
+    assert reason in report.left["bn"]
+    assert "left: bn: " in str(report)
+    for p in net.get_parameters():
+        np.testing.assert_array_equal(p.asnumpy(), before[p.name])
+
+
+def sequential(norm=None, producer=None):
+    return nn.SequentialCell(producer or conv(), norm or bn3d.BatchNorm3d(4))
+
+
+def with_hook():
+    net = sequential()
+    net[0].register_forward_hook(lambda cell, inputs, output: None)
+    return net
+
+
+def tied_weight():
+    net = nn.SequentialCell(conv(2, 2), bn3d.BatchNorm3d(2), conv(2, 2))
+    net[2].weight = net[0].weight
+    return net
+
+
+class Doubled(nn.Conv3d):
+    def construct(self, x):
+        return super().construct(x) * 2
+
+
+LEFT = {
+    "by the batch always": (
+        lambda: sequential(bn3d.BatchNorm3d(4, use_batch_statistics=True)),
+        "normalises by the batch always",
+    ),
+    "hooks": (with_hook, "has hooks"),
+    "tied weight": (tied_weight, "shares its weight"),
+    "own construct": (lambda: sequential(producer=Doubled(2, 4, 3)), "construct of its own"),
+    "mint": (lambda: sequential(mint.nn.BatchNorm3d(4)), "bn3d.swap(net) first"),
+}
+
+
+@pytest.mark.parametrize(("build", "reason"), LEFT.values(), ids=LEFT)
+def test_what_cannot_be_folded_is_left(build, reason):
+    report = bn3d.fold(randomized(build()))
+    assert not report.folded
+    assert reason in report.left["1"]
+
+
+def test_training_mode_is_left():
+    assert "net.set_train(False) first" in bn3d.fold(sequential().set_train()).left["1"]
+
+
+def test_weights_that_would_overflow_are_left():
+    net = randomized(sequential(bn3d.BatchNorm3d(4, eps=0.0)))
+    net[1].bn2d.moving_variance.set_data(ms.Tensor([1, 0, 1, 1], ms.float32))
+    before = net[0].weight.asnumpy().copy()
+    assert "would not be finite" in bn3d.fold(net).left["1"]
+    np.testing.assert_array_equal(net[0].weight.asnumpy(), before)
+    assert isinstance(net[1], bn3d.BatchNorm3d)
+
+
+def test_a_swapped_mint_layer_is_folded():
+    net = Nested(norm=mint.nn.BatchNorm3d(4))
+    bn3d.swap(net)
+    report = assert_folded_alike(randomized(net), volume((2, 2, 5, 6, 7)))
+    assert report.folded == {"bn": "conv"}
+    assert [p.name for p in net.get_parameters()] == ["conv.weight", "conv.bias"]
+
+
+class FromNoise(Written):
+    """The first layers of a volume generator: Dense, reshape, batch norm."""
+
+    def __init__(self, **arguments):
+        super().__init__(nn.Dense(5, 4 * 2 * 3 * 2, **arguments))
+
+    def construct(self, x):
+        return self.relu(self.bn(self.conv(x).reshape(-1, 4, self.depth, self.height, 2)))
+
+
+class FromNoiseStatements(FromNoise):
+    def construct(self, x):
+        x = self.conv(x)
+        x = ops.reshape(x, (-1, 4, 2, 3, 2))
+        return self.bn(x)
+
+
+class OtherRows(FromNoise):
+    def construct(self, x):
+        return self.bn(self.conv(x).reshape(-1, 4, 1, 3, 2))
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("kind", [FromNoise, FromNoiseStatements])
+def test_a_dense_is_folded_through_its_reshape(kind, has_bias):
+    net = randomized(kind(has_bias=has_bias))
+    assert assert_folded_alike(net, volume((3, 5))).folded == {"bn": "conv"}
+
+
+@pytest.mark.parametrize("net", [OtherRows, lambda: FromNoise(activation="relu")])
+def test_another_dense_is_left(net):
+    assert not assert_folded_alike(randomized(net()), volume((3, 5)), tolerance=0).folded
+
+
+@pytest.mark.parametrize(
+    ("name", "folded", "left"), [("resnet3d", 10, 0), ("unet3d", 3, 0), ("r2plus1d", 4, 0)]
+)
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"])
+def test_whole_networks(name, folded, left, swapped, mode):
+    recipe = networks.NETWORKS[name]
+    net = recipe.build().set_train(False)
+    if swapped:
+        bn3d.swap(net)
+    ms.set_context(mode=mode)
+    try:
+        report = assert_folded_alike(net, recipe.input(), tolerance=2e-5)
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert (len(report.folded), len(report.left)) == (folded, left)
+    assert bn3d.fold(net).folded == {}
+
+
+@pytest.mark.parametrize("recipe", networks.HABITS.values(), ids=networks.HABITS)
+def test_habits_of_public_networks_keep_their_output(recipe):
+    net = recipe.build().set_train(False)
+    for layer in networks.norms(net):
+        layer.set_train(False)
+    assert_folded_alike(net, recipe.input(), tolerance=2e-5)
+
+
+def test_a_copy_is_folded_alone():
+    net = randomized(nn.SequentialCell(conv(), bn3d.BatchNorm3d(4)))
+    before = {p.name: p.asnumpy().copy() for p in net.get_parameters()}
+    assert bn3d.fold(copy.deepcopy(net)).folded
+    assert {p.name for p in net.get_parameters()} == before.keys()
+    for p in net.get_parameters():
+        np.testing.assert_array_equal(p.asnumpy(), before[p.name])
+
+
+WITHOUT_BN3D = """
+    import sys
+    import numpy as np
+    import mindspore as ms
+    sys.modules["bn3d"] = None  # importing it fails
+    net = ms.nn.GraphCell(ms.load("net.mindir"))
+    np.save("got.npy", net(ms.Tensor(np.load("x.npy"))).asnumpy())
+"""
+
+
+def test_the_export_loads_without_bn3d(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = networks.NETWORKS["resnet3d"]
+    net = recipe.build().set_train(False)
+    bn3d.swap(net)
+    x = recipe.input()
+    wanted = net(x).asnumpy()
+    assert not bn3d.fold(net).left
+    ms.export(net, x, file_name="net", file_format="MINDIR")
+    assert b"BatchNorm" not in (tmp_path / "net.mindir").read_bytes()
+    np.save("x.npy", x.asnumpy())
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WITHOUT_BN3D)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(np.load("got.npy"), wanted, atol=2e-5)
+
+
+def test_only_cells_are_taken():
+    with pytest.raises(TypeError, match=r"'net' must be a mindspore.nn.Cell, got list"):
+        bn3d.fold([])

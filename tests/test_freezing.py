@@ -1,0 +1,137 @@
+"""`bn3d.freeze`: fine-tuning leaves the statistics, and gamma and beta if asked for, alone."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import mint, nn, ops
+
+import bn3d
+import networks
+
+RECIPE = networks.NETWORKS["resnet3d"]
+MODES = pytest.mark.parametrize(
+    "mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"]
+)
+
+
+@pytest.fixture(autouse=True)
+def _mode_restored():
+    yield
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+def network(ours):
+    net = RECIPE.build()
+    if ours:
+        bn3d.swap(net)
+    return net
+
+
+def train(net, steps=2):
+    """The names of the parameters that training changed."""
+    before = {p.name: p.asnumpy().copy() for p in net.get_parameters()}
+    net.set_train()
+    optimizer = nn.Momentum(net.trainable_params(), 0.05, momentum=0.9)
+
+    def loss_of(x):
+        return ops.sin(net(x)).mean()
+
+    gradients_of = ms.value_and_grad(loss_of, None, optimizer.parameters)
+    for seed in range(steps):
+        optimizer(gradients_of(RECIPE.input(seed))[1])
+    return {p.name for p in net.get_parameters() if not np.array_equal(p.asnumpy(), before[p.name])}
+
+
+def has(names, *ends):
+    return any(name.endswith(ends) for name in names)
+
+
+@MODES
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "stock"])
+@pytest.mark.parametrize("affine", [False, True])
+def test_training_leaves_alone_what_is_frozen(ours, affine, mode):
+    ms.set_context(mode=mode)
+    net = network(ours)
+    assert len(bn3d.freeze(net, affine=affine)) == RECIPE.norm_calls
+    changed = train(net)
+    assert has(changed, "conv1.weight")
+    assert not has(changed, "moving_mean", "moving_variance")
+    assert has(changed, "gamma", "beta") is not affine
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "stock"])
+def test_a_frozen_layer_normalises_by_its_statistics_while_training(ours):
+    net = network(ours).set_train(False)
+    wanted = net(RECIPE.input()).asnumpy()
+    bn3d.freeze(net)
+    net.set_train()
+    np.testing.assert_array_equal(net(RECIPE.input()).asnumpy(), wanted)
+
+
+@MODES
+def test_a_compiled_network_is_frozen_too(mode):
+    ms.set_context(mode=mode)
+    net = network(True).set_train()
+    net(RECIPE.input())
+    bn3d.freeze(net)
+    before = {p.name: p.asnumpy().copy() for p in net.get_parameters()}
+    net(RECIPE.input(1))
+    for p in net.get_parameters():
+        np.testing.assert_array_equal(p.asnumpy(), before[p.name])
+
+
+def test_unfreeze_brings_back_what_was():
+    net = networks.NETWORKS["frozen"].build()  # bn1's gamma and bn2's statistics are fixed in it
+    bn3d.freeze(net)
+    bn3d.freeze(net, affine=True)
+    assert len(bn3d.unfreeze(net)) == 2
+    assert not net.bn1.bn2d.gamma.requires_grad
+    assert net.bn1.bn2d.beta.requires_grad
+    assert net.bn1.bn2d.use_batch_statistics is None
+    assert net.bn2.bn2d.use_batch_statistics is False
+    assert bn3d.unfreeze(net) == []
+
+
+def test_unfrozen_it_trains_as_before():
+    net = network(True)
+    bn3d.freeze(net, affine=True)
+    bn3d.unfreeze(net)
+    changed = train(net)
+    assert has(changed, "moving_mean")
+    assert has(changed, "gamma")
+
+
+def test_a_bare_layer():
+    layer = bn3d.BatchNorm3d(3)
+    assert bn3d.freeze(layer) == [""]
+    assert layer.bn2d.use_batch_statistics is False
+
+
+@pytest.mark.parametrize(
+    ("net", "error", "message"),
+    [
+        (lambda: [], TypeError, "'net' must be a mindspore.nn.Cell, got list"),
+        (lambda: nn.Dense(2, 2), ValueError, "found no BatchNorm3d in Dense"),
+        (
+            lambda: nn.SequentialCell(
+                bn3d.BatchNorm3d(3), bn3d.BatchNorm3d(3, use_batch_statistics=True)
+            ),
+            ValueError,
+            "1 normalises by the batch always",
+        ),
+        (lambda: nn.SequentialCell(mint.nn.BatchNorm3d(3)), ValueError, "swap.net. first"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused_and_nothing_changed(net, error, message):
+    net = net()
+    with pytest.raises(error, match=message):
+        bn3d.freeze(net)
+    if isinstance(net, nn.SequentialCell) and hasattr(net[0], "bn2d"):
+        assert net[0].bn2d.use_batch_statistics is None
+
+
+def test_affine_must_be_a_bool():
+    with pytest.raises(TypeError, match="'affine' must be a bool, got 1"):
+        bn3d.freeze(bn3d.BatchNorm3d(3), affine=1)

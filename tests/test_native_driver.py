@@ -1,0 +1,43 @@
+"""The C++ driver of `tests/native`, on the library that is installed.
+
+`scripts/sanitize.sh`, `scripts/fuzz.sh` and `scripts/test_aarch64.sh` do more with it.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bn3d import library
+
+SOURCES = Path(__file__).parent / "native"
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    program = tmp_path_factory.mktemp("native") / "driver"
+    sources = [str(path) for path in SOURCES.glob("*.cc") if path.name != "fuzz.cc"]
+    options = ["-std=c++17", "-O2", "-ffp-contract=off", "-pthread", "-rdynamic"]
+    subprocess.run([compiler, *options, *sources, "-o", str(program), "-ldl"], check=True)
+    return program
+
+
+def test_every_entry_point_against_plain_loops_on_every_instruction_set(driver):
+    digests = {}
+    for isa in ("baseline", library.load().instruction_set):
+        ran = subprocess.run(
+            [str(driver), str(library.load().path)],
+            env={**os.environ, "BN3D_ISA": isa},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert ran.stdout.startswith(f"{isa}: ")
+        digests[isa] = ran.stdout.split()[-1]
+    assert len(set(digests.values())) == 1, digests

@@ -1,0 +1,173 @@
+"""Stock layers with PyTorch's arguments, and a MindSpore whose BatchNorm3d has those."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import mindspore as ms
+import numpy as np
+import pytest
+import torch
+from mindspore import mint, nn
+
+import bn3d
+
+ANNOUNCED = (
+    "(num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, dtype=None)"
+)
+
+
+class Net(nn.Cell):
+    """A mint layer; its parameters get the prefix "bn."."""
+
+    def __init__(self, **arguments):
+        super().__init__()
+        self.bn = mint.nn.BatchNorm3d(3, **arguments)
+
+    def construct(self, x):
+        return self.bn(x)
+
+
+def batch(seed):
+    return np.random.default_rng(seed).normal(2, 3, (2, 3, 4, 5, 6)).astype(np.float32)
+
+
+def stopped_tracking(layer):
+    layer.track_running_stats = False
+
+
+STATES = {
+    "default": ({}, lambda layer: None),
+    "momentum, eps": ({"momentum": 0.3, "eps": 1e-2}, lambda layer: None),
+    "not affine": ({"affine": False}, lambda layer: None),
+    "has no statistics": ({"track_running_stats": False}, lambda layer: None),
+    "stopped tracking": ({}, stopped_tracking),
+}
+
+
+@pytest.mark.parametrize(("arguments", "change"), STATES.values(), ids=STATES)
+@pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"])
+def test_swap_takes_a_mint_layer(arguments, change, mode):
+    net, theirs = Net(**arguments), torch.nn.BatchNorm3d(3, **arguments)
+    change(net.bn)
+    change(theirs)
+    kept = {p.name: p for p in net.get_parameters()}
+    assert bn3d.swap(net).changed == ["bn"]
+    assert isinstance(net.bn, mint.nn.BatchNorm3d)
+    assert all(p is kept[p.name] for p in net.get_parameters() if p.name in kept)
+    ms.set_context(mode=mode)
+    try:
+        for training in (True, False):
+            net.set_train(training)
+            theirs.train(training)
+            for seed in range(3):
+                x = batch(seed)
+                wanted = theirs(torch.tensor(x)).detach().numpy()
+                np.testing.assert_allclose(net(ms.Tensor(x)).asnumpy(), wanted, atol=5e-6)
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    if net.bn.running_mean is not None:
+        np.testing.assert_allclose(
+            net.bn.running_var.asnumpy(), theirs.running_var.numpy(), rtol=1e-6
+        )
+    for twin in (copy.deepcopy(net.bn), pickle.loads(pickle.dumps(net.bn))):
+        np.testing.assert_array_equal(
+            twin(ms.Tensor(batch(9))).asnumpy(), net.bn(ms.Tensor(batch(9))).asnumpy()
+        )
+    bn3d.restore(net)
+    assert type(net.bn) is mint.nn.BatchNorm3d
+    assert {p.name: p for p in net.get_parameters()} == kept
+
+
+def test_parameter_names_and_order_stay():
+    net = Net()
+    before = [p.name for p in net.get_parameters()]
+    bn3d.swap(net)
+    assert [p.name for p in net.get_parameters()] == before
+
+
+def test_the_cumulative_average_is_left_alone():
+    net = Net(momentum=None)
+    with pytest.warns(UserWarning, match="leaves 'bn' alone: 'momentum' is None"):
+        report = bn3d.swap(net)
+    assert list(report.left) == ["bn"]
+    assert type(net.bn) is mint.nn.BatchNorm3d
+
+
+def test_a_mint_subclass_with_its_own_construct_is_left_alone():
+    class Own(mint.nn.BatchNorm3d):
+        def construct(self, input):
+            return input
+
+    with pytest.warns(UserWarning, match="construct of its own"):
+        assert bn3d.swap(Own(3)).left
+
+
+def test_the_announced_signature_is_that_of_mint():
+    announced = inspect.signature(eval(f"lambda {ANNOUNCED[1:-1]}: None")).parameters
+    actual = inspect.signature(mint.nn.BatchNorm3d.__init__).parameters
+    wanted = [(p.name, p.default) for p in announced.values()]
+    assert [(p.name, p.default) for p in actual.values()][1:] == wanted
+
+
+def test_the_constructor_does_not_use_that_of_the_stock_layer(monkeypatch):
+    def announced(self, num_features, eps=1e-5, momentum=0.1, affine=True,
+                  track_running_stats=True, dtype=None):  # fmt: skip
+        raise AssertionError("the stock constructor was called")
+
+    for stock in (nn.BatchNorm3d, nn.BatchNorm2d):
+        monkeypatch.setattr(stock, "__init__", announced)
+    layer = bn3d.BatchNorm3d(3, 1e-3, 0.7, True, "zeros", use_batch_statistics=True)
+    assert layer.bn2d.momentum == pytest.approx(0.3)
+    pickle.loads(pickle.dumps(layer))
+
+
+# MindSpore as it is announced: nn's layers are those of mint, before bn3d is imported.
+IN_THE_NEW_MINDSPORE = """
+    import copy, pickle
+    import numpy as np, torch
+    import mindspore as ms
+    from mindspore import mint, nn
+    nn.BatchNorm3d, nn.BatchNorm2d = mint.nn.BatchNorm3d, mint.nn.BatchNorm2d
+    import bn3d
+
+    def check(layer, theirs):
+        for training in (True, False):
+            layer.set_train(training)
+            theirs.train(training)
+            wanted = theirs(torch.tensor(x)).detach().numpy()
+            np.testing.assert_allclose(layer(ms.Tensor(x)).asnumpy(), wanted, atol=5e-6)
+
+    x = np.random.default_rng(0).normal(2, 3, (2, 3, 4, 5, 6)).astype(np.float32)
+    new, old = nn.BatchNorm3d(3, momentum=0.3), bn3d.BatchNorm3d(3, momentum=0.7)
+    bn3d.swap(new)
+    assert isinstance(old, nn.BatchNorm3d) and isinstance(old.bn2d, nn.BatchNorm2d)
+    names = ["bn2d.moving_mean", "bn2d.moving_variance", "bn2d.gamma", "bn2d.beta"]
+    assert [p.name for p in old.get_parameters()] == names
+    for layer in (new, old, bn3d.BatchNorm3d.from_torch_args(3, momentum=0.3),
+                  bn3d.from_torch(torch.nn.BatchNorm3d(3, momentum=0.3)),
+                  pickle.loads(pickle.dumps(bn3d.BatchNorm3d(3, momentum=0.7))),
+                  copy.deepcopy(bn3d.BatchNorm3d(3, momentum=0.7))):
+        check(layer, torch.nn.BatchNorm3d(3, momentum=0.3))
+    assert "bn2d" in repr(old) and repr(new)
+    ms.export(old, ms.Tensor(x), file_name="old", file_format="MINDIR")
+    ms.export(new, ms.Tensor(x), file_name="new", file_format="MINDIR")
+    net = nn.SequentialCell(nn.Conv3d(3, 3, 1), bn3d.BatchNorm3d(3))
+    state = bn3d.to_torch_state_dict(net).tensors
+    assert bn3d.convert_state_dict(state, net).complete
+    assert bn3d.freeze(net) == ["1"] and bn3d.fold(net).folded == {"1": "0"}
+"""
+
+
+def test_all_works_with_the_announced_mindspore(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(IN_THE_NEW_MINDSPORE))
+    result = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
