@@ -41,7 +41,7 @@ __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose"]
 ENVIRONMENT_VARIABLE = "BN3D_BACKEND"
 BACKENDS = ("ascend", "native", "composed")
 
-_BEST = {"Ascend": "ascend", "CPU": "native"}
+_TARGETS = {"ascend": "Ascend", "native": "CPU"}
 
 _logger = logging.getLogger("bn3d")
 
@@ -85,17 +85,16 @@ def _choose(target: str, wanted: str) -> Choice:
     for name in BACKENDS:
         if wanted not in ("auto", name):
             continue
-        if (wanted, name) == ("auto", "ascend") and target != "Ascend":
-            continue  # nobody on another device misses it
+        if wanted == "auto" and name in _TARGETS and target != _TARGETS[name]:
+            continue
         obstacle = _obstacle(name, target)
         if obstacle is None:
-            best = _BEST.get(target)
-            if best in passed_over:
+            for better, reason in passed_over.items():
                 _logger.warning(
                     "bn3d computes with its %s backend, which is slower than %s: %s",
                     name,
-                    best,
-                    passed_over[best],
+                    better,
+                    reason,
                 )
             return Choice(name, importlib.import_module(f"bn3d.backends.{name}"), passed_over)
         passed_over[name] = obstacle
@@ -109,9 +108,8 @@ def _obstacle(name: str, target: str) -> str | None:
     """Why a backend does not work here, None where it does."""
     if name == "composed":
         return None
-    if _BEST.get(target) != name:
-        place = "a CPU" if name == "native" else "Ascend"
-        return f"it runs on {place}, the device target is {target}"
+    if target != _TARGETS[name]:
+        return f"it needs the device target {_TARGETS[name]}, this one is {target}"
     if platform.system() != "Linux":
         return f"mindspore.ops.Custom exists on Linux only, this is {platform.system()}"
     if name == "ascend" and (reason := ascend_obstacles.obstacle()) is not None:
