@@ -8,8 +8,7 @@ import numbers
 import mindspore as ms
 from mindspore import nn, ops
 
-from bn3d import execution
-from bn3d.bn2d import BatchNorm2d
+from bn3d import bn2d, execution
 from bn3d.cell_state import attach, get_state, set_state
 from bn3d.torch_style import from_torch_style
 
@@ -75,7 +74,7 @@ class BatchNorm3d(nn.BatchNorm3d):
     ):
         _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
         nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
-        self.bn2d = BatchNorm2d.initialized(
+        self.bn2d = bn2d.build(
             num_features,
             eps,
             momentum,

@@ -89,8 +89,9 @@ def _cell_like(inner_class: type, eps: float, momentum: float) -> nn.Cell:
         return nn.BatchNorm3d(1, eps=eps, momentum=momentum)
     cell = nn.Cell()
     cell.shape = ops.Shape()
-    cell.bn2d = BatchNorm2d.initialized(
-        1, eps, momentum, False, "ones", "zeros", "zeros", "ones", None, ms.float32
+    one = Tensor([1.0])
+    cell.bn2d = BatchNorm2d(
+        1, eps, momentum, None, moving_mean=one, moving_variance=one, gamma=one, beta=one
     )
     return cell
 
