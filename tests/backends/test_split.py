@@ -4,6 +4,8 @@ judge and against the CPU backend.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -136,6 +138,21 @@ def test_a_far_mean_at_the_first_step_costs_no_digits(mode, mean):
     np.testing.assert_allclose(y.asnumpy(), want.y, atol=3e-6)
     np.testing.assert_allclose(dx.asnumpy(), gradient, atol=3e-6)
     unbiased = want.variance * 240 / 239
+    np.testing.assert_allclose(layer.bn2d.moving_variance.asnumpy(), unbiased, rtol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [None, ms.jit])
+def test_mixed_precision_leaves_the_statistics_in_float32(mode, compiled, monkeypatch):
+    """In float16 the sums would overflow."""
+    functions = split.build(native, compiled=compiled)
+    standin.use(SimpleNamespace(**functions._asdict(), settings=split.settings), monkeypatch)
+    x, _ = volumes(300.0, dtype="float16")
+    layer = BatchNorm3d(3, momentum=0.0).to_float(ms.float16).set_train()
+    y = layer(ms.Tensor(x))
+    want = reference.forward_training(x, np.ones(3), np.zeros(3), np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(as_float32(y), want.y, rtol=2e-3, atol=2e-3)
+    unbiased = want.variance * 240 / 239
+    np.testing.assert_allclose(layer.bn2d.moving_mean.asnumpy(), want.mean, rtol=1e-6)
     np.testing.assert_allclose(layer.bn2d.moving_variance.asnumpy(), unbiased, rtol=1e-5)
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 import mindspore as ms
 from mindspore import nn, ops
+from mindspore._c_expression import MixedPrecisionType
 from mindspore.ops.functional import isconstant
 
 from bn3d.backends.composed import channel_mean
@@ -155,7 +156,34 @@ def build(
             x, _float32(gamma), _float32(beta), mean, variance, settings[0]
         )
 
-    return Split(forward_training, forward_inference)
+    return Split(_unmixed(forward_training), _unmixed(forward_inference))
+
+
+class _Unmixed(nn.Cell):
+    """Calls a function outside of the caller's mixed precision."""
+
+    def __init__(self, function):
+        super().__init__(auto_prefix=False)
+        self.function = function
+        self.mixed_precision_type = MixedPrecisionType.NOTSET
+
+    def construct(self, *arguments):
+        return self.function(*arguments)
+
+
+def _unmixed(function):
+    """In PyNative mode a layer with `to_float` casts the floating inputs of all operators that it
+    calls, also the float32 vectors: sums over a volume overflow in float16. Graph mode casts a
+    layer's inputs alone.
+    """
+    unmixed = _Unmixed(function)
+
+    def forward(x, gamma, beta, moving_mean, moving_variance, settings):
+        if is_compiling():
+            return function(x, gamma, beta, moving_mean, moving_variance, settings)
+        return unmixed(x, gamma, beta, moving_mean, moving_variance, settings)
+
+    return forward
 
 
 class _Training(nn.Cell):

@@ -58,7 +58,8 @@ def set_device(device: str) -> backends.Choice:
     """
     use_device(device)
     choice = backends.choose(device)
-    for name, reason in choice.passed_over.items():
+    if choice.passed_over:
+        name, reason = next(iter(choice.passed_over.items()))
         raise DeviceError(
             f"backend {name} does not work here: {reason}. "
             f"{backends.ENVIRONMENT_VARIABLE}={choice.name} selects the {choice.name} backend"
