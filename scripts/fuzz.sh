@@ -13,5 +13,5 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DBN3D_FUZZ=ON \
 cmake --build "$build"
 mkdir -p "$build/corpus" "$build/findings"
 BN3D_LIBRARY=$build/op_impl/cpu/libbn3d_cpu.so ASAN_OPTIONS=allocator_may_return_null=1:quarantine_size_mb=16 \
-  "$build/tests/native/fuzz" "$build/corpus" -runs="$executions" -max_len=400 -timeout=20 \
+  "$build/tests/native/fuzz" "$build/corpus" -runs="$executions" -max_len=400 -timeout=20 -detect_leaks=0 \
   -artifact_prefix="$build/findings/" -print_final_stats=1

@@ -467,7 +467,5 @@ def test_wrong_inputs(mode, shape, dtype, error, says):
 
 
 def test_an_input_that_is_no_tensor():
-    with pytest.raises(
-        TypeError, match=r"BatchNorm3d: x must be a Tensor .* got dtype\('float32'\)"
-    ):
+    with pytest.raises(TypeError, match=r"BatchNorm3d: x must be a Tensor .* got ndarray"):
         layer(OURS)(np.ones(SHAPE, np.float32))

@@ -142,6 +142,8 @@ class BatchNorm3d(nn.BatchNorm3d):
 
     def construct(self, x):
         """Normalise x; see the class."""
+        if not isinstance(x, ms.Tensor):
+            _refuse(type(x))
         _check_input(x.shape, x.dtype, self.bn2d.num_features)
         if execution.is_exporting():
             return self._construct_stock(x)
@@ -213,6 +215,14 @@ def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, 
 @ops.constexpr
 def _is_half(dtype):
     return dtype in (ms.float16, ms.bfloat16)
+
+
+@ops.constexpr
+def _refuse(kind):
+    raise TypeError(
+        "BatchNorm3d: x must be a Tensor of float32, float16, bfloat16 or float64, "
+        f"got {getattr(kind, '__name__', kind)}"
+    )
 
 
 @ops.constexpr

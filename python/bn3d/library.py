@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def load() -> Library:
             f"this is {platform.system()}"
         )
     path = _find()
+    _check_whole(path)
     try:
         handle = ctypes.CDLL(str(path))
         handle.bn3d_version.restype = ctypes.c_char_p
@@ -81,3 +83,20 @@ def _find() -> Path:
         f"{LIBRARY_NAME} is not installed: bn3d was built without a C++ compiler or with "
         "BN3D_NATIVE=OFF; install g++ or clang++ and reinstall bn3d"
     )
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a file that ends early: mapping it would kill the process with a bus error."""
+    data = path.read_bytes()
+    try:
+        # The ELF64 header's e_phoff and e_phnum; p_offset and p_filesz of each program header.
+        (at,), (count,) = struct.unpack_from("<Q", data, 32), struct.unpack_from("<H", data, 56)
+        headers = [struct.unpack_from("<8xQ16xQ", data, at + 56 * i) for i in range(count)]
+        whole = data[:5] == b"\x7fELF\x02" and all(sum(header) <= len(data) for header in headers)
+    except struct.error:
+        whole = False
+    if not whole:
+        raise LibraryError(
+            f"{path} cannot be loaded (it is no ELF file, or only a part of one); "
+            "reinstall bn3d on this machine"
+        )

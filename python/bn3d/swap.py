@@ -165,6 +165,8 @@ def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
         raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
     if isinstance(also, type):
         raise TypeError(f"'also' must be a tuple of classes, got the class {also.__name__}")
+    if not isinstance(also, Iterable):
+        raise TypeError(f"'also' must be a tuple of classes, got {also!r} ({type(also).__name__})")
     also = tuple(also)
     for cls in also:
         if not isinstance(cls, type):

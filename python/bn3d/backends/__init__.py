@@ -116,8 +116,11 @@ def _obstacle(name: str, target: str) -> str | None:
         return reason
     try:
         importlib.import_module(f"bn3d.backends.{name}")
-    except (LibraryError, TypeError, ValueError, RuntimeError, OSError) as error:
-        # TypeError is MindSpore's answer to a library outside of MS_CUSTOM_AOT_WHITE_LIST; the
-        # others come from its compilation of what it calls the operators of CANN with.
+    except (LibraryError, ValueError, RuntimeError, OSError) as error:
+        # All but the first come from MindSpore's compilation of what it calls the operators of
+        # CANN with.
         return str(error)
+    except TypeError as error:
+        # MindSpore's answer to a library outside of that folder.
+        return f"{error}; unset MS_CUSTOM_AOT_WHITE_LIST, or set it to a folder above that file"
     return None

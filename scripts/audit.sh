@@ -1,0 +1,6 @@
+#!/bin/bash
+# Looks for known vulnerabilities in the locked test environment, with pip-audit (pip install
+# pip-audit), which asks PyPI about each package: scripts/audit.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec "${PYTHON:-python3}" -m pip_audit --no-deps --disable-pip -r requirements-test.lock "$@"
