@@ -114,13 +114,18 @@ def _obstacle(name: str, target: str) -> str | None:
         return f"mindspore.ops.Custom exists on Linux only, this is {platform.system()}"
     if name == "ascend" and (reason := ascend_obstacles.obstacle()) is not None:
         return reason
+    return _failure(name)
+
+
+def _failure(name: str) -> str | None:
+    """What goes wrong when a backend registers its operators."""
     try:
         importlib.import_module(f"bn3d.backends.{name}")
+    except TypeError as error:
+        # MindSpore's answer to a library outside of that folder.
+        return f"{error}; unset MS_CUSTOM_AOT_WHITE_LIST, or set it to a folder above that file"
     except (LibraryError, ValueError, RuntimeError, OSError) as error:
         # All but the first come from MindSpore's compilation of what it calls the operators of
         # CANN with.
         return str(error)
-    except TypeError as error:
-        # MindSpore's answer to a library outside of that folder.
-        return f"{error}; unset MS_CUSTOM_AOT_WHITE_LIST, or set it to a folder above that file"
     return None
