@@ -153,7 +153,7 @@ def test_names_that_the_package_has_not(name):
 
 
 # The environment
-@pytest.mark.parametrize("value", ["Native", "cpu", "numpy", "native,composed", " ", "1", "ascend"])
+@pytest.mark.parametrize("value", ["Native", "cpu", "numpy", "native,composed", " ", "1", "Ascend"])
 def test_backend_variable(monkeypatch, value):
     monkeypatch.setenv("BN3D_BACKEND", value)
     for action in (backends.choose, bn3d.info, lambda: bn3d.BatchNorm3d(3)):
