@@ -48,9 +48,13 @@ def test_a_name_that_is_none(fresh_choice, monkeypatch):
 
 def test_other_devices_compose(fresh_choice, monkeypatch):
     monkeypatch.delenv("BN3D_BACKEND", raising=False)
-    choice = backends.choose("GPU")
-    assert choice.name == "composed"
-    assert choice.passed_over["native"] == "it runs on a CPU, the device target is GPU"
+    assert backends.choose("GPU").name == "composed"
+
+
+def test_a_wish_for_native_on_another_device_raises(fresh_choice, monkeypatch):
+    monkeypatch.setenv("BN3D_BACKEND", "native")
+    with pytest.raises(RuntimeError, match="needs the device target CPU, this one is GPU"):
+        backends.choose("GPU")
 
 
 def test_other_platforms_compose(fresh_choice, monkeypatch):

@@ -76,7 +76,7 @@ def test_the_constructor_is_stocks():
 def test_the_cells_and_parameters_are_stocks():
     ours, stock = OURS(3), STOCK(3)
     assert isinstance(ours, STOCK)
-    assert type(ours.bn2d) is nn.BatchNorm2d
+    assert isinstance(ours.bn2d, nn.BatchNorm2d)
     described = [
         [(p.name, p.shape, p.dtype, p.requires_grad) for p in c.get_parameters()]
         for c in (ours, stock)
@@ -172,6 +172,33 @@ def test_gradients_of_gradients(rng, mode, training):
 
     got = ops.grad(size_of_gradient)(Tensor(x)).asnumpy()
     np.testing.assert_allclose(got, wanted.numpy(), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_gradient_penalty_reaches_gamma_and_beta(rng, mode, training):
+    """The gradient of |dx|^2 towards the parameters, which are in no argument."""
+    torch = pytest.importorskip("torch")
+    x = rng.normal(2, 3, SHAPE).astype(np.float32)
+    peer = torch.nn.BatchNorm3d(3, dtype=torch.float64).train(training)
+    with torch.no_grad():
+        peer.weight.copy_(torch.tensor([1, 0.5, 2]))
+    tx = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    (dx,) = torch.autograd.grad(torch.sin(peer(tx)).sum(), tx, create_graph=True)
+    wanted = torch.autograd.grad((dx**2).sum(), (peer.weight, peer.bias))
+
+    net = layer(OURS, training)
+
+    def loss(x):
+        return ops.sin(net(x)).sum()
+
+    gradient = ops.grad(loss)
+
+    def penalty(x):
+        return ops.square(gradient(x)).sum()
+
+    got = ops.grad(penalty, None, ms.ParameterTuple(net.trainable_params()))(Tensor(x))
+    for g, w in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(g.asnumpy(), w.numpy(), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3", "auto"])

@@ -164,10 +164,15 @@ IN_THE_NEW_MINDSPORE = """
 """
 
 
-def test_all_works_with_the_announced_mindspore(tmp_path):
+def test_all_works_with_the_announced_mindspore(tmp_path, child_environment):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(IN_THE_NEW_MINDSPORE))
     result = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=child_environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -1,9 +1,10 @@
 """Batch normalisation over volumes and video for MindSpore.
 
-`BatchNorm3d` is a drop-in for `mindspore.nn.BatchNorm3d`; `swap` puts it into a network
-that exists, `restore` takes it out again; `info` says which backend computes and why.
-`from_torch`, `to_torch`, `convert_state_dict` and `to_torch_state_dict` come and go between
-PyTorch and MindSpore; `fold` and `freeze` make a network ready for inference and fine-tuning.
+`BatchNorm3d` is a drop-in for `mindspore.nn.BatchNorm3d`, `SyncBatchNorm3d` the same over the
+batches of many devices; `swap` puts them into a network that exists, `restore` takes them out
+again; `info` says which backend computes and why. `from_torch`, `to_torch`,
+`convert_state_dict` and `to_torch_state_dict` come and go between PyTorch and MindSpore; `fold`
+and `freeze` make a network ready for inference and fine-tuning.
 
 Importing this package imports nothing heavy: MindSpore comes with the first name used.
 """
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bn3d.migrate.state_dict import convert_state_dict
     from bn3d.migrate.torch_state_dict import to_torch_state_dict
     from bn3d.swap import SwapReport, restore, swap
+    from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,7 @@ __all__ = [
     "ConversionError",
     "FoldReport",
     "SwapReport",
+    "SyncBatchNorm3d",
     "convert_state_dict",
     "fold",
     "freeze",
@@ -50,6 +53,7 @@ _HOME = {
     "ConversionError": "bn3d.migrate.report",
     "FoldReport": "bn3d.folding",
     "SwapReport": "bn3d.swap",
+    "SyncBatchNorm3d": "bn3d.sync_batch_norm",
     "convert_state_dict": "bn3d.migrate.state_dict",
     "fold": "bn3d.folding",
     "freeze": "bn3d.freezing",

@@ -8,8 +8,7 @@ import numbers
 import mindspore as ms
 from mindspore import nn, ops
 
-from bn3d import execution
-from bn3d.bn2d import BatchNorm2d
+from bn3d import bn2d, execution
 from bn3d.cell_state import attach, get_state, set_state
 from bn3d.torch_style import from_torch_style
 
@@ -75,7 +74,7 @@ class BatchNorm3d(nn.BatchNorm3d):
     ):
         _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
         nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
-        self.bn2d = BatchNorm2d.initialized(
+        self.bn2d = bn2d.build(
             num_features,
             eps,
             momentum,
@@ -153,17 +152,26 @@ class BatchNorm3d(nn.BatchNorm3d):
             # operators are not on its list.
             x = ops.cast(x, ms.float32)
         bn = self.bn2d
+        gamma = bn.gamma
+        if execution.is_deriving_gradient():
+            # PyNative mode hands a Parameter to `bprop` as a constant unless the inner gradient
+            # is taken towards it; the result of an operator stays what it is.
+            gamma = ops.reshape(gamma, gamma.shape)
         if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
             settings = self._settings
             if execution.is_recomputing():
                 settings = self._settings_without_update
             outputs = self._forward_training(
-                x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings
+                x, gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings
             )
             return outputs[0]
         return self._forward_inference(
-            x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
+            x, gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
+
+    def _group(self):
+        """Membership in a group whose devices share their batch statistics, None alone."""
+        return None
 
     def extend_repr(self):
         return ""  # the child bn2d says it all

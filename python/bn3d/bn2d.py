@@ -1,18 +1,66 @@
-"""The child `bn2d` of a layer, which holds its parameters as that of the stock layer does."""
+"""The child `bn2d` of a layer, which holds its parameters as that of the stock layer does.
+
+MindSpore announces another signature, and with it other parameter names, for its constructor.
+Checkpoints and whatever reads `layer.bn2d` are to see the same under either.
+"""
 
 from __future__ import annotations
+
+import inspect
 
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
-__all__ = ["BatchNorm2d"]
+__all__ = ["BatchNorm2d", "build"]
+
+
+def build(
+    num_features,
+    eps,
+    momentum,
+    affine,
+    gamma_init,
+    beta_init,
+    moving_mean_init,
+    moving_var_init,
+    use_batch_statistics,
+    dtype,
+) -> nn.BatchNorm2d:
+    """The child with new parameters: a stock one while its constructor takes these arguments,
+    one of ours afterwards.
+    """
+    if "use_batch_statistics" in inspect.signature(nn.BatchNorm2d.__init__).parameters:
+        return nn.BatchNorm2d(
+            num_features=num_features,
+            eps=eps,
+            momentum=momentum,
+            affine=affine,
+            gamma_init=gamma_init,
+            beta_init=beta_init,
+            moving_mean_init=moving_mean_init,
+            moving_var_init=moving_var_init,
+            use_batch_statistics=use_batch_statistics,
+            dtype=dtype,
+        )
+
+    def parameter(init, name, trained):
+        value = initializer(init, num_features, dtype=dtype)
+        return Parameter(value, name=name, requires_grad=trained)
+
+    return BatchNorm2d(
+        num_features,
+        eps,
+        momentum,
+        use_batch_statistics,
+        moving_mean=parameter(moving_mean_init, "moving_mean", False),
+        moving_variance=parameter(moving_var_init, "moving_variance", False),
+        gamma=parameter(gamma_init, "gamma", affine),
+        beta=parameter(beta_init, "beta", affine),
+    )
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """A `nn.BatchNorm2d` by its class, attributes and parameters, built by itself.
-
-    MindSpore announces another signature for its own constructor. This one calls that neither
-    way, so checkpoints and whatever reads `layer.bn2d` see the same under each MindSpore.
+    """A `nn.BatchNorm2d` with today's attributes, whatever the constructor of that takes.
 
     Args:
         num_features, eps, momentum, use_batch_statistics: as for `bn3d.BatchNorm3d`.
@@ -42,37 +90,6 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.beta = beta
         self.bn_train = ops.BatchNorm(is_training=True, epsilon=eps, momentum=self.momentum)
         self.bn_infer = ops.BatchNorm(is_training=False, epsilon=eps)
-
-    @classmethod
-    def initialized(
-        cls,
-        num_features,
-        eps,
-        momentum,
-        affine,
-        gamma_init,
-        beta_init,
-        moving_mean_init,
-        moving_var_init,
-        use_batch_statistics,
-        dtype,
-    ):
-        """With new parameters, made by initializers."""
-
-        def parameter(init, name, trained):
-            value = initializer(init, num_features, dtype=dtype)
-            return Parameter(value, name=name, requires_grad=trained)
-
-        return cls(
-            num_features,
-            eps,
-            momentum,
-            use_batch_statistics,
-            moving_mean=parameter(moving_mean_init, "moving_mean", False),
-            moving_variance=parameter(moving_var_init, "moving_variance", False),
-            gamma=parameter(gamma_init, "gamma", affine),
-            beta=parameter(beta_init, "beta", affine),
-        )
 
     def construct(self, x):
         """Normalise x (N, C, H, W) by MindSpore's own operator; exports go this way."""

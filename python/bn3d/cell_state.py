@@ -9,7 +9,9 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from bn3d import backends
+from bn3d.backends import split, synchronised
 from bn3d.bn2d import BatchNorm2d
+from bn3d.process_groups import Membership
 
 __all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
 
@@ -31,16 +33,21 @@ def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
     return float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
 
 
-def attach(cell: nn.BatchNorm3d) -> None:
-    """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes."""
+def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
+    """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes; the devices
+    of `group` share their batch statistics.
+    """
     backend = backends.choose().module
     if hasattr(backend, "LIBRARY"):
         backend.LIBRARY.set_threads(ms.get_context("runtime_num_threads"))
+    functions, settings = backend, backend.settings
+    if group is not None:
+        functions, settings = synchronised.build(backend, group), split.settings
     eps, momentum = fixed_settings(cell)
-    cell._forward_training = backend.forward_training
-    cell._forward_inference = backend.forward_inference
-    cell._settings = backend.settings(eps, momentum)
-    cell._settings_without_update = backend.settings(eps, 1.0)
+    cell._forward_training = functions.forward_training
+    cell._forward_inference = functions.forward_inference
+    cell._settings = settings(eps, momentum)
+    cell._settings_without_update = settings(eps, 1.0)
     cell._half = Tensor([0], ms.float16)
 
 
@@ -73,7 +80,7 @@ def set_state(cell: nn.BatchNorm3d, state: dict[str, Any]) -> None:
     _set_with_operators(cell, state["cell"], operators)
     cell._cells["bn2d"] = inner
     cell._cells.move_to_end("bn2d", last=False)
-    attach(cell)
+    attach(cell, cell._group())
 
 
 def _cell_like(inner_class: type, eps: float, momentum: float) -> nn.Cell:
@@ -82,8 +89,9 @@ def _cell_like(inner_class: type, eps: float, momentum: float) -> nn.Cell:
         return nn.BatchNorm3d(1, eps=eps, momentum=momentum)
     cell = nn.Cell()
     cell.shape = ops.Shape()
-    cell.bn2d = BatchNorm2d.initialized(
-        1, eps, momentum, False, "ones", "zeros", "zeros", "ones", None, ms.float32
+    one = Tensor([1.0])
+    cell.bn2d = BatchNorm2d(
+        1, eps, momentum, None, moving_mean=one, moving_variance=one, gamma=one, beta=one
     )
     return cell
 

@@ -10,6 +10,7 @@ from bn3d.bench.command import bench
 from bn3d.demo import main as demo
 from bn3d.migrate.command import convert
 from bn3d.opp.cli import app as opp_app
+from bn3d.verify.command import verify
 
 app = typer.Typer(
     help="Batch normalisation over volumes and video for MindSpore.",
@@ -20,6 +21,7 @@ app.command()(bench)
 app.command("demo")(demo)
 app.command()(convert)
 app.add_typer(opp_app, name="opp")
+app.command()(verify)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """What MindSpore is doing right now, as far as a layer has to know it.
 
-MindSpore offers no question for either, so the answer is in who called.
+MindSpore offers no question for either, so the answer is in who called, or in what calls.
 """
 
 from __future__ import annotations
@@ -10,21 +10,38 @@ import sys
 from mindspore import nn, ops
 from mindspore.rewrite.common import namespace
 
-__all__ = ["is_exporting", "is_recomputing", "keep_in_rewrites"]
+__all__ = [
+    "is_compiling",
+    "is_deriving_gradient",
+    "is_exporting",
+    "is_recomputing",
+    "keep_in_rewrites",
+]
 
 
-def _called_from(module: str, functions: tuple[str, ...]) -> bool:
-    frame = sys._getframe(1)
+def _calls_of(module: str, *functions: str) -> int:
+    """How many calls of a module's functions are under way."""
+    found, frame = 0, sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name in functions and frame.f_globals.get("__name__") == module:
-            return True
+            found += 1
         frame = frame.f_back
-    return False
+    return found
+
+
+@ops.constexpr(get_instance=False)
+def _is_compiling() -> bool:
+    return True
+
+
+class _IsCompiling(_is_compiling):
+    def __call__(self) -> bool:
+        return False
 
 
 @ops.constexpr(get_instance=False, reuse_result=False)
 def _is_exporting() -> bool:
-    return _called_from("mindspore.train.serialization", ("export",))
+    return _calls_of("mindspore.train.serialization", "export") > 0
 
 
 class _IsExporting(_is_exporting):
@@ -39,8 +56,24 @@ def _is_recomputing() -> bool:
 
 class _IsRecomputing(_is_recomputing):
     def __call__(self) -> bool:
-        return _called_from("mindspore.common.recompute", ("recompute", "bprop"))
+        return _calls_of("mindspore.common.recompute", "recompute", "bprop") > 0
 
+
+@ops.constexpr(get_instance=False)
+def _is_deriving_gradient() -> bool:
+    return False  # only PyNative mode makes a difference
+
+
+class _IsDerivingGradient(_is_deriving_gradient):
+    def __call__(self) -> bool:
+        return _calls_of("mindspore.ops.composite.base", "_pynative_forward_run") > 1
+
+
+# Whether PyNative mode takes the gradient of a gradient.
+is_deriving_gradient = _IsDerivingGradient()
+
+# Whether MindSpore compiles the caller, in graph mode or in `mindspore.jit`.
+is_compiling = _IsCompiling()
 
 # Whether `mindspore.export` compiles: its file has to load where this package is not.
 is_exporting = _IsExporting()

@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from mindspore import mint, nn
 
 from bn3d import new_style
+from bn3d import process_groups as groups
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import attach, detach
 from bn3d.cells import cells, forget_compiled
+from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __all__ = ["SwapReport", "restore", "swap"]
 
@@ -53,10 +55,16 @@ class _Swapped(BatchNorm3d):
 
     def __reduce__(self):
         # The class exists in this process only: it is made again from the stock one.
-        return _unpickled, (self._bn3d_stock_class,), self.__getstate__()
+        sync = isinstance(self, SyncBatchNorm3d)
+        return _unpickled, (self._bn3d_stock_class, sync), self.__getstate__()
 
 
-def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
+def swap(
+    net: nn.Cell,
+    also: Iterable[type] = (),
+    sync: bool = False,
+    process_groups: groups.ProcessGroups = None,
+) -> SwapReport:
     """Let every `nn.BatchNorm3d` and `mint.nn.BatchNorm3d` in a network compute with bn3d, in
     place.
 
@@ -72,21 +80,33 @@ def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
         net: the network, or a bare layer.
         also: further classes to take: a network's own `BatchNorm3d(nn.Cell)` around an
             `nn.BatchNorm2d` in `bn2d`.
+        sync: True makes the cells, layers of bn3d among them, `SyncBatchNorm3d`. Those that
+            are stay so, with their groups.
+        process_groups: see `SyncBatchNorm3d`; needs `sync`.
 
     Returns:
         What was changed, what not, and why. Nothing to change is also warned of.
 
     Raises:
-        TypeError: `net` is no Cell, or `also` holds something that is no class.
-        ValueError: a cell of a class in `also` is not built like `nn.BatchNorm3d`; nothing
-            was changed then.
+        TypeError: `net` is no Cell, `also` holds something that is no class, or `sync` is no
+            bool; see `SyncBatchNorm3d` for `process_groups`.
+        RuntimeError: see `SyncBatchNorm3d`.
+        ValueError: `process_groups` without `sync`, or a cell of a class in `also` is not built
+            like `nn.BatchNorm3d`.
+
+    Nothing was changed when it raises.
     """
     also = _check(net, also)
+    _check_sync(sync, process_groups)
+    group = groups.find(process_groups) if sync else None
+    done = SyncBatchNorm3d if sync else BatchNorm3d
     report = SwapReport()
     to_swap = []
     for name, cell in cells(net):
-        if isinstance(cell, BatchNorm3d):
+        if isinstance(cell, done):
             report.already.append(name)
+        elif isinstance(cell, BatchNorm3d):
+            to_swap.append((name, cell))
         elif isinstance(cell, new_style.STOCK + also):
             reason = _reason_to_leave(cell, also)
             if reason is None:
@@ -95,11 +115,13 @@ def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
                 report.left[name] = reason
                 warnings.warn(f"bn3d.swap leaves {name!r} alone: {reason}", stacklevel=2)
     for name, cell in to_swap:
-        stock = type(cell)
+        stock = cell._bn3d_stock_class if isinstance(cell, _Swapped) else type(cell)
         if new_style.is_new_style(cell):
             new_style.adopt(cell)
-        attach(cell)
-        cell.__class__ = _swapped_class(stock)
+        attach(cell, group)
+        cell.__class__ = _swapped_class(stock, sync)
+        if sync:
+            cell.process_groups = process_groups
         report.changed.append(name)
     if report.changed:
         forget_compiled(net)
@@ -114,7 +136,7 @@ def swap(net: nn.Cell, also: Iterable[type] = ()) -> SwapReport:
 
 def restore(net: nn.Cell) -> SwapReport:
     """Undo `swap`: every cell gets the class back that it had. A layer built as
-    `bn3d.BatchNorm3d` is what it was and stays.
+    `bn3d.BatchNorm3d` is what it was, or becomes it again.
 
     Raises:
         TypeError: `net` is no Cell.
@@ -123,10 +145,13 @@ def restore(net: nn.Cell) -> SwapReport:
     report = SwapReport()
     for name, cell in cells(net):
         if isinstance(cell, _Swapped):
-            cell.__class__ = cell._bn3d_stock_class
             detach(cell)
             if new_style.is_new_style(cell):
                 new_style.release(cell)
+            cell.__class__ = cell._bn3d_stock_class
+            cell.__dict__.pop("process_groups", None)
+            if isinstance(cell, BatchNorm3d):
+                attach(cell)
             report.changed.append(name)
         elif isinstance(cell, new_style.STOCK):
             report.already.append(name)
@@ -147,6 +172,13 @@ def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
         if not isinstance(cls, type):
             raise TypeError(f"'also' must hold classes, got {cls!r} ({type(cls).__name__})")
     return also
+
+
+def _check_sync(sync: bool, process_groups: groups.ProcessGroups) -> None:
+    if not isinstance(sync, bool):
+        raise TypeError(f"'sync' must be a bool, got {sync!r} ({type(sync).__name__})")
+    if process_groups is not None and not sync:
+        raise ValueError(f"'process_groups' needs sync=True, got {process_groups!r} without")
 
 
 def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
@@ -181,22 +213,25 @@ def _own_construct(kind: type) -> str | None:
 
 
 @functools.cache
-def _swapped_class(stock: type) -> type:
+def _swapped_class(stock: type, sync: bool) -> type:
     """The subclass of a stock class that computes with bn3d. It keeps its name: MindSpore's
     rewriting tools and many networks look cells up by it.
     """
-    bases = (_Swapped,) if stock is nn.BatchNorm3d else (stock, _Swapped)
+    bases = (_Swapped, SyncBatchNorm3d) if sync else (_Swapped,)
     namespace = {
         "__module__": stock.__module__,
         "__reduce__": _Swapped.__reduce__,
         "_bn3d_stock_class": stock,
-        "construct": BatchNorm3d.construct,
     }
-    if stock.construct is not mint.nn.BatchNorm3d.construct:  # that has no kernel on a CPU
-        namespace["_construct_stock"] = stock.construct
+    if not issubclass(stock, BatchNorm3d):
+        namespace["construct"] = BatchNorm3d.construct
+        if stock.construct is not mint.nn.BatchNorm3d.construct:  # that has no kernel on a CPU
+            namespace["_construct_stock"] = stock.construct
+    if stock not in (nn.BatchNorm3d, BatchNorm3d):
+        bases = (stock, *bases)
     return type(stock.__name__, bases, namespace)
 
 
-def _unpickled(stock: type) -> nn.Cell:
-    cls = _swapped_class(stock)
+def _unpickled(stock: type, sync: bool) -> nn.Cell:
+    cls = _swapped_class(stock, sync)
     return cls.__new__(cls)

@@ -59,13 +59,13 @@ def test_a_converted_resnet_trains_as_in_torch():
     for seed in range(STEPS):
         y, dx, gradients = step(volumes(seed))
         wanted_y, wanted_dx, wanted = torch_s(volumes(seed))
-        assert_close(y, wanted_y, 2e-5)
-        assert_close(dx, wanted_dx, 2e-5)
+        assert_close(y, wanted_y, 1e-5)
+        assert_close(dx, wanted_dx, 5e-5, floor=0)
         for name, gradient in gradients.items():
             torch_name = name.replace("bn2d.gamma", "weight").replace("bn2d.beta", "bias")
-            assert_close(gradient, wanted[torch_name], 2e-5)
+            assert_close(gradient, wanted[torch_name], 5e-5, floor=0)
         for moving, running in statistics(ours, theirs):
-            assert_close(moving, running, 2e-5)
+            assert_close(moving, running, 1e-5)
 
 
 def test_a_trained_resnet_goes_back_to_torch():

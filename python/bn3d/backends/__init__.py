@@ -7,10 +7,13 @@ Each backend is a module with
     forward_inference(x, gamma, beta, moving_mean, moving_variance, settings) -> y
 
 where x and y are (N, C, D, H, W) and the parameters (C,). `forward_training` also updates the
-moving statistics, unless momentum is 1.
+moving statistics, unless momentum is 1. Each also offers the four operators of `bn3d.operators`
+as `reduce`, `apply`, `grad_reduce` and `grad_apply`; batches that span devices are computed with
+them, see `bn3d.backends.synchronised`.
 
 | backend  | computes with                                       | runs on                  |
 |----------|-----------------------------------------------------|--------------------------|
+| ascend   | the operator package, four operators                | Ascend 910               |
 | native   | this package's C++ library, fused operators         | CPU, Linux               |
 | composed | MindSpore's own operators                           | any device, any platform |
 
@@ -30,12 +33,15 @@ from types import ModuleType
 
 import mindspore as ms
 
+from bn3d.backends import ascend_obstacles
 from bn3d.library import LibraryError
 
 __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose"]
 
 ENVIRONMENT_VARIABLE = "BN3D_BACKEND"
-BACKENDS = ("native", "composed")
+BACKENDS = ("ascend", "native", "composed")
+
+_TARGETS = {"ascend": "Ascend", "native": "CPU"}
 
 _logger = logging.getLogger("bn3d")
 
@@ -79,13 +85,16 @@ def _choose(target: str, wanted: str) -> Choice:
     for name in BACKENDS:
         if wanted not in ("auto", name):
             continue
+        if wanted == "auto" and name in _TARGETS and target != _TARGETS[name]:
+            continue
         obstacle = _obstacle(name, target)
         if obstacle is None:
-            if "native" in passed_over and target == "CPU":
+            for better, reason in passed_over.items():
                 _logger.warning(
-                    "bn3d computes with its %s backend, which is slow: %s",
+                    "bn3d computes with its %s backend, which is slower than %s: %s",
                     name,
-                    passed_over["native"],
+                    better,
+                    reason,
                 )
             return Choice(name, importlib.import_module(f"bn3d.backends.{name}"), passed_over)
         passed_over[name] = obstacle
@@ -99,15 +108,24 @@ def _obstacle(name: str, target: str) -> str | None:
     """Why a backend does not work here, None where it does."""
     if name == "composed":
         return None
-    if target != "CPU":
-        return f"it runs on a CPU, the device target is {target}"
+    if target != _TARGETS[name]:
+        return f"it needs the device target {_TARGETS[name]}, this one is {target}"
     if platform.system() != "Linux":
         return f"mindspore.ops.Custom exists on Linux only, this is {platform.system()}"
+    if name == "ascend" and (reason := ascend_obstacles.obstacle()) is not None:
+        return reason
+    return _failure(name)
+
+
+def _failure(name: str) -> str | None:
+    """What goes wrong when a backend registers its operators."""
     try:
         importlib.import_module(f"bn3d.backends.{name}")
-    except LibraryError as error:
-        return str(error)
     except TypeError as error:
         # MindSpore's answer to a library outside of that folder.
         return f"{error}; unset MS_CUSTOM_AOT_WHITE_LIST, or set it to a folder above that file"
+    except (LibraryError, ValueError, RuntimeError, OSError) as error:
+        # All but the first come from MindSpore's compilation of what it calls the operators of
+        # CANN with.
+        return str(error)
     return None

@@ -6,10 +6,20 @@ elsewhere. MindSpore differentiates them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mindspore as ms
 from mindspore import Tensor, ops
 
-__all__ = ["forward_inference", "forward_training", "settings"]
+__all__ = [
+    "apply",
+    "forward_inference",
+    "forward_training",
+    "grad_apply",
+    "grad_reduce",
+    "reduce",
+    "settings",
+]
 
 AXES = (0, 2, 3, 4)
 
@@ -46,6 +56,34 @@ def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     return ops.cast(y, x.dtype)
 
 
+def reduce(x, shift):
+    """`bn3d.reference.reduce`, float32."""
+    centered = _centered(x, shift)
+    return _channel_sum(centered), _channel_sum(ops.square(centered))
+
+
+def apply(x, mean, multiplier, offset):
+    """`bn3d.reference.apply`."""
+    centered = _centered(x, mean)
+    y = centered * per_channel(multiplier, centered) + per_channel(offset, centered)
+    return ops.cast(y, x.dtype)
+
+
+def grad_reduce(dy, x, mean):
+    """`bn3d.reference.grad_reduce`, float32."""
+    centered = _centered(x, mean)
+    wide = ops.cast(dy, centered.dtype)
+    return _channel_sum(wide), _channel_sum(wide * centered)
+
+
+def grad_apply(dy, x, mean, a, b, c):
+    """`bn3d.reference.grad_apply`."""
+    centered = _centered(x, mean)
+    dx = per_channel(a, centered) * ops.cast(dy, centered.dtype)
+    dx = dx + per_channel(b, centered) * centered + per_channel(c, centered)
+    return ops.cast(dx, x.dtype)
+
+
 def per_channel(vector: Tensor, like: Tensor) -> Tensor:
     """A (C,) vector as (1, C, 1, 1, 1) in the dtype of `like`."""
     return ops.reshape(ops.cast(vector, like.dtype), (1, -1, 1, 1, 1))
@@ -56,14 +94,24 @@ def channel_mean(x: Tensor) -> Tensor:
     return ops.mean(x, AXES, True)
 
 
-def normalize(x: Tensor, eps) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) / sqrt(variance + eps), mean and biased variance, the latter (1, C, 1, 1, 1)."""
-    mean = channel_mean(x)
-    # What rounding left in the mean is taken out by the mean of the rest.
-    rest = channel_mean(x - mean)
-    centered = x - mean - rest
-    variance = channel_mean(ops.square(centered))
-    return centered * ops.rsqrt(variance + eps), mean + rest, variance
+def normalize_by(channel_mean: Callable) -> Callable:
+    """`normalize` with another mean over a channel. A closure: MindSpore 2.10 differentiates no
+    function that takes one twice.
+    """
+
+    def normalize(x, eps):
+        """(x - mean) / sqrt(variance + eps), mean, biased variance; the latter (1, C, 1, 1, 1)."""
+        mean = channel_mean(x)
+        # What rounding left in the mean is taken out by the mean of the rest.
+        rest = channel_mean(x - mean)
+        centered = x - mean - rest
+        variance = channel_mean(ops.square(centered))
+        return centered * ops.rsqrt(variance + eps), mean + rest, variance
+
+    return normalize
+
+
+normalize = normalize_by(channel_mean)
 
 
 @ops.constexpr(check=False)
@@ -74,6 +122,15 @@ def _is_empty(shape):
 @ops.constexpr
 def _wide_dtype():
     return ms.float64 if ms.get_context("device_target") == "CPU" else ms.float32
+
+
+def _centered(x, shift):
+    wide = ops.cast(x, _wide_dtype())
+    return wide - per_channel(shift, wide)
+
+
+def _channel_sum(x):
+    return ops.cast(ops.reduce_sum(x, AXES), ms.float32)
 
 
 def _update(moving, batch, momentum, defined):

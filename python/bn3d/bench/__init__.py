@@ -7,5 +7,6 @@ copying.py    the limit: one read and one write of the tensor
 kernels.py    the C functions of the CPU backend without a framework around them
 session.py    runs all of it, each mode in a process of its own
 report.py     tables, ratios and the JSON file; picture.py draws it
+device.py     the same on an accelerator, without PyTorch
 command.py    the command line
 """

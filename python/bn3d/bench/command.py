@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from bn3d.bench import report
 from bn3d.bench.cases import MODES, STEPS, Case, all_cases, quick_cases
+from bn3d.bench.device import device_table, measure_device
 from bn3d.bench.session import measuring_process, run_kernels, run_layers, run_waiting
 from bn3d.bench.timing import Effort
 
@@ -22,6 +23,8 @@ __all__ = ["bench", "measure"]
 
 Mode = Enum("Mode", {mode: mode for mode in MODES}, type=str)
 Step = Enum("Step", {step: step for step in STEPS}, type=str)
+
+Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
 
 QUICK = Effort(blocks=1, block_seconds=0.01, most_calls=5)
 
@@ -38,6 +41,9 @@ def bench(
     profile: Annotated[bool, typer.Option("--profile", help="Show where a step goes.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: usable cores.")] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Turns for each provider.")] = 7,
+    device: Annotated[
+        Device, typer.Option(help="Ascend: against stock there, with GB/s and the roofline.")
+    ] = Device.CPU,
     output: Annotated[Path, typer.Option(help="Folder of bench.json and bench.svg.")] = Path("out"),
 ):
     """Measure bn3d against stock MindSpore, PyTorch and a copy of the tensor."""
@@ -47,14 +53,20 @@ def bench(
         cases = [case for case in cases if case.shape in wanted] or [Case(s) for s in wanted]
     modes = [Mode.GRAPH_MODE] if quick else list(Mode)
     console = Console(width=None if sys.stdout.isatty() else 140)
+    threads = threads or len(os.sched_getaffinity(0))
+    effort = QUICK if quick else Effort(blocks)
+    if device is not Device.CPU:
+        modes, steps = [m.value for m in mode or Mode], [s.value for s in step or Step]
+        _bench_device(device.value, cases, modes, steps, threads, effort, output, console)
+        return
     result = measure(
         cases,
         modes=[m.value for m in mode or modes] if layers else [],
         steps=[s.value for s in step or Step],
         kernels=kernels,
         profile=profile,
-        threads=threads or len(os.sched_getaffinity(0)),
-        effort=QUICK if quick else Effort(blocks),
+        threads=threads,
+        effort=effort,
         console=console,
     )
     _print(result, console, profile)
@@ -100,6 +112,25 @@ def measure(
                     show("", 1)
     result["ratios"] = report.ratios(result["layers"])
     return result
+
+
+def _bench_device(device, cases, modes, steps, threads, effort, output, console) -> None:
+    from bn3d.verify.session import DeviceError, set_device  # noqa: PLC0415 - imports MindSpore
+
+    try:
+        set_device(device)
+    except DeviceError as error:
+        typer.echo(f"bn3d: {error}", err=True)
+        raise typer.Exit(2) from None
+    rows = measure_device(device, cases, modes, steps, threads, effort, console)
+    console.print(device_table(rows))
+    for row in rows:
+        for name, reason in row["refused"].items():
+            console.print(f"{row['mode']} {row['step']} {report.case_of(row)}: {name}: {reason}")
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"bench_{device.lower()}.json"
+    path.write_text(json.dumps({**report.describe_run(threads), "layers": rows}, indent=1) + "\n")
+    console.print(f"wrote {path}")
 
 
 def _print(result: dict, console: Console, profile: bool) -> None:

@@ -58,11 +58,12 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def patches(
-    brain: Brain, size: tuple[int, int, int], batch: int, seed: int
+    brain: Brain, size: tuple[int, int, int], batch: int, seed: int, rank: int = 0, ranks: int = 1
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Endless batches x (N, 1, *size) float32 and y (N, *size) int32, outside the held-out slab.
 
-    Every patch is centred on a brain voxel as closely as the borders allow.
+    Every patch is centred on a brain voxel as closely as the borders allow. Of the `batch`
+    patches of a step, `rank` gets its share: together the ranks get what one alone would.
     """
     rng = np.random.default_rng(seed)
     sides = [slice(0, brain.held_out.start), slice(brain.held_out.stop, brain.t1.shape[1])]
@@ -79,7 +80,7 @@ def patches(
         blocks = [
             tuple(slice(at, at + n) for at, n in zip(corner(), size, strict=True))
             for _ in range(batch)
-        ]
+        ][rank::ranks]
         yield (
             np.stack([brain.t1[block][None] for block in blocks]),
             np.stack([brain.labels[block] for block in blocks]),

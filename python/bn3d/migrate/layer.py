@@ -13,6 +13,7 @@ from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import fixed_settings
 from bn3d.migrate.arrays import from_torch_tensor, to_numpy, to_torch_tensor
 from bn3d.migrate.pytorch import import_torch
+from bn3d.sync_batch_norm import SyncBatchNorm3d
 from bn3d.torch_style import from_torch_style
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ _AFFINE = ("weight", "bias")
 
 
 def from_torch(module: torch.nn.Module, *, momentum: float | None = None) -> BatchNorm3d:
-    """The `bn3d.BatchNorm3d` that computes what a layer of PyTorch computes.
+    """The `bn3d.BatchNorm3d` that computes what a layer of PyTorch computes; for a SyncBatchNorm
+    it is a `bn3d.SyncBatchNorm3d` over all devices.
 
     Parameters and statistics are copied; a weight that is not trained stays so; training or
     evaluation mode and dtype are those of the module.
@@ -62,7 +64,8 @@ def from_torch(module: torch.nn.Module, *, momentum: float | None = None) -> Bat
     tensors = {name: getattr(module, name, None) for name in (*_AFFINE, *_STATISTICS)}
     given = [tensor for tensor in tensors.values() if tensor is not None]
     dtype = from_torch_tensor(given[0]).dtype if given else ms.float32
-    layer = BatchNorm3d(
+    synchronised = isinstance(module, torch.nn.SyncBatchNorm)
+    layer = (SyncBatchNorm3d if synchronised else BatchNorm3d)(
         len(given[0]) if given else module.num_features,
         float(module.eps),
         kept,
@@ -81,17 +84,18 @@ def from_torch(module: torch.nn.Module, *, momentum: float | None = None) -> Bat
         if name in _AFFINE:
             parameter.requires_grad = tensors[name] is not None and tensors[name].requires_grad
     layer.set_train(module.training)
-    if isinstance(module, torch.nn.SyncBatchNorm):
+    if synchronised and module.process_group is not None:
         warnings.warn(
-            "bn3d.from_torch: a SyncBatchNorm normalises by the batch of all its processes, "
-            "the BatchNorm3d made from it by that of its own process",
+            "bn3d.from_torch: the SyncBatchNorm has a process group of PyTorch, the "
+            "SyncBatchNorm3d made from it spans all devices",
             stacklevel=2,
         )
     return layer
 
 
-def to_torch(layer: nn.BatchNorm3d) -> torch.nn.BatchNorm3d:
-    """The `torch.nn.BatchNorm3d` that computes what a layer of MindSpore computes.
+def to_torch(layer: nn.BatchNorm3d) -> torch.nn.BatchNorm3d | torch.nn.SyncBatchNorm:
+    """The `torch.nn.BatchNorm3d` that computes what a layer of MindSpore computes; for a
+    `bn3d.SyncBatchNorm3d` it is a SyncBatchNorm over all processes.
 
     Args:
         layer: `bn3d.BatchNorm3d`, or a stock `mindspore.nn.BatchNorm3d` with a child bn2d.
@@ -118,7 +122,8 @@ def to_torch(layer: nn.BatchNorm3d) -> torch.nn.BatchNorm3d:
         )
     eps, kept = fixed_settings(layer)
     values = [to_torch_tensor(p) for p in (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)]
-    module = torch.nn.BatchNorm3d(
+    synchronised = isinstance(layer, SyncBatchNorm3d)
+    module = (torch.nn.SyncBatchNorm if synchronised else torch.nn.BatchNorm3d)(
         bn.num_features,
         eps=eps,
         momentum=1 - kept,

@@ -1,0 +1,105 @@
+"""Which devices share their batch statistics: `process_groups`, as in `nn.SyncBatchNorm`.
+
+The devices and the communication among them are MindSpore's: `mindspore.communication`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from typing import NamedTuple
+
+from mindspore.communication import (
+    GlobalComm,
+    create_group,
+    get_group_size,
+    get_rank,
+)
+
+__all__ = ["Membership", "ProcessGroups", "find"]
+
+ProcessGroups = list[list[int]] | None
+
+# What the ways to start several processes tell each: msrun, a rank table, mpirun.
+_SIZE_VARIABLES = ("MS_WORKER_NUM", "RANK_SIZE", "OMPI_COMM_WORLD_SIZE")
+
+_created: dict[tuple[int, ...], str] = {}
+
+
+class Membership(NamedTuple):
+    """The communication group of this process, how many are in it and the place among them."""
+
+    group: str
+    size: int
+    place: int
+
+
+def find(process_groups: ProcessGroups) -> Membership | None:
+    """The communication group that this process belongs to; None where it is alone.
+
+    It is alone in a group of one, if no group holds its rank, and where MindSpore's
+    communication is not initialised because this is the only process.
+
+    Args:
+        process_groups: lists of ranks, each a group of its own; None puts all into one. Every
+            process has to pass the same.
+
+    Raises:
+        TypeError: `process_groups` is no list of lists of ints.
+        ValueError: a rank is there twice, or there is no such rank.
+        RuntimeError: this is one of several processes, and not initialised.
+    """
+    _check(process_groups)
+    if not GlobalComm.INITED:
+        _check_single()
+        return None
+    own_rank, size = get_rank(), get_group_size()
+    if process_groups is None:
+        return Membership(GlobalComm.WORLD_COMM_GROUP, size, own_rank) if size > 1 else None
+    for rank in itertools.chain(*process_groups):
+        if not 0 <= rank < size:
+            raise ValueError(
+                f"'process_groups' must hold ranks from 0 to {size - 1}, got {rank} in "
+                f"{process_groups}"
+            )
+    own = next((tuple(sorted(ranks)) for ranks in process_groups if own_rank in ranks), ())
+    if len(own) < 2:
+        return None
+    if own not in _created:
+        ranks = "_".join(map(str, own))
+        name = f"bn3d_{len(own)}_{hashlib.sha256(ranks.encode()).hexdigest()[:16]}"
+        create_group(name, list(own))
+        _created[own] = name
+    return Membership(_created[own], len(own), own.index(own_rank))
+
+
+def _check(process_groups: ProcessGroups) -> None:
+    if process_groups is None:
+        return
+    if not isinstance(process_groups, list) or not all(
+        isinstance(ranks, list) for ranks in process_groups
+    ):
+        raise TypeError(
+            f"'process_groups' must be a list of lists of ranks or None, got {process_groups!r}"
+        )
+    seen = set()
+    for rank in itertools.chain(*process_groups):
+        if isinstance(rank, bool) or not isinstance(rank, int):
+            raise TypeError(
+                f"'process_groups' must hold ints, got {rank!r} ({type(rank).__name__})"
+            )
+        if rank in seen:
+            raise ValueError(f"'process_groups' must hold a rank once, got {rank} twice")
+        seen.add(rank)
+
+
+def _check_single() -> None:
+    for name in _SIZE_VARIABLES:
+        size = os.environ.get(name, "")
+        if size.isdigit() and int(size) > 1:
+            raise RuntimeError(
+                f"SyncBatchNorm3d: this is one of {size} processes ({name}), and their "
+                "communication is not initialised: call mindspore.communication.init() before "
+                "the layer is built or swapped in"
+            )

@@ -1,0 +1,21 @@
+"""A rank that dies or never comes ends the job with an error, in bounded time."""
+
+from __future__ import annotations
+
+from msrun import HERE, msrun
+
+BOUND = 180  # seconds; a machine with nothing else to do needs 30
+
+
+def test_a_rank_that_dies(tmp_path):
+    job = msrun(HERE / "dies.py", 2, tmp_path, timeout=BOUND)
+    assert job.returncode not in (0, -9), job
+    assert "exit with exception. Error code: -9" in job.logs["msrun"], job
+    assert "step 1" in job.logs["worker_0"], job
+    assert "step 2" not in job.logs["worker_0"], job
+
+
+def test_a_rank_that_never_comes(tmp_path):
+    job = msrun(HERE / "dies.py", 2, tmp_path, timeout=BOUND, cluster_timeout=5, started=1)
+    assert job.returncode not in (0, -9), job
+    assert "some processes in the cluster are not successfully spawned" in job.logs["worker_0"]

@@ -1,0 +1,123 @@
+"""`bn3d verify`: it passes what is right, and finds what is not."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import mindspore as ms
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from backends import standin
+from bn3d import backends
+from bn3d.backends import native
+from bn3d.cli import app
+from bn3d.verify import session
+from bn3d.verify.check import Case, compare
+
+SHAPE = (2, 3, 2, 4, 4)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(session, "QUICK_SHAPES", (SHAPE,))
+
+
+def test_the_cpu_passes_and_the_file_has_every_result(tmp_path):
+    file = tmp_path / "verify.json"
+    done = CliRunner().invoke(app, ["verify", "--quick", "--json", str(file)])
+    assert done.exit_code == 0, done.output
+    report = json.loads(file.read_text())
+    assert (report["device"], report["backend"]) == ("CPU", "native")
+    checks = report["checks"]
+    assert all(check["ok"] and check["error"] <= check["tolerance"] for check in checks)
+    assert {check["mode"] for check in checks} == {"PYNATIVE_MODE", "GRAPH_MODE"}
+    assert {check["dtype"] for check in checks} == {"float32", "float16", "bfloat16"}
+    outputs = {(check["subject"].split(",")[0], check["output"]) for check in checks}
+    assert outputs == {
+        ("Bn3dReduce", "sum"),
+        ("Bn3dReduce", "square_sum"),
+        ("Bn3dApply", "y"),
+        ("Bn3dGradReduce", "sum_dy"),
+        ("Bn3dGradReduce", "sum_dy_centered"),
+        ("Bn3dGradApply", "dx"),
+        *(
+            ("layer", output)
+            for output in ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
+        ),
+    }
+
+
+def test_the_ascend_backend_over_the_operators_of_the_cpu_passes():
+    with pytest.MonkeyPatch.context() as patch:
+        ascend = standin.ascend_on_cpu(patch)
+        standin.use(ascend, patch)
+        patch.setattr(ascend, "DTYPES", ("float16",))
+        checks = list(session.verify(backends.choose(), (SHAPE,)))
+    assert checks
+    assert not [check for check in checks if not check.ok]
+
+
+def broken(**replaced):
+    """The native backend with other operators."""
+    names = ("settings", "forward_training", "forward_inference", "reduce", "apply")
+    kept = {name: getattr(native, name) for name in (*names, "grad_reduce", "grad_apply")}
+    return backends.Choice("broken", SimpleNamespace(**{**kept, **replaced}))
+
+
+def test_a_wrong_operator_fails_and_only_that():
+    def apply(x, mean, multiplier, offset):
+        return native.apply(x, mean, multiplier, offset * 1.001)
+
+    checks = list(session.verify(broken(apply=apply), (SHAPE,), ("PYNATIVE_MODE",)))
+    wrong = {(check.subject, check.case.dtype) for check in checks if not check.ok}
+    assert ("Bn3dApply", "float32") in wrong
+    assert {subject for subject, _ in wrong} == {"Bn3dApply"}
+
+
+def test_an_operator_that_raises_is_a_failed_check_and_the_rest_is_checked():
+    def reduce(x, shift):
+        raise RuntimeError("aclopCompileAndExecute failed\nmore")
+
+    checks = list(session.verify(broken(reduce=reduce), (SHAPE,), ("PYNATIVE_MODE",)))
+    failures = [check for check in checks if check.subject == "Bn3dReduce"]
+    assert {f.failure for f in failures} == {"RuntimeError: aclopCompileAndExecute failed"}
+    assert all(check.ok for check in checks if check.subject != "Bn3dReduce")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.001])
+def test_what_is_no_result(value):
+    case = Case(SHAPE, "float32", "PYNATIVE_MODE")
+    got = ms.Tensor(np.array([1.0, value], np.float32))
+    assert not compare("x", "y", case, got, np.ones(2), 1.0).ok
+    assert compare("x", "y", case, got[:1], np.ones(1), 1.0).ok
+    assert "shape" in compare("x", "y", case, got, np.ones(1), 1.0).failure
+
+
+def test_a_failure_is_exit_code_1(monkeypatch):
+    def grad_apply(*inputs):
+        return native.apply(inputs[0], *inputs[2:5])
+
+    choice = broken(grad_apply=grad_apply)
+    monkeypatch.setattr(session, "set_device", lambda device: choice)
+    done = CliRunner().invoke(app, ["verify", "--quick"])
+    assert done.exit_code == 1
+    assert "FAILED" in done.output
+    assert "Bn3dGradApply dx PYNATIVE_MODE float32" in done.output
+
+
+def test_a_device_that_is_not_there_is_exit_code_2():
+    done = CliRunner().invoke(app, ["verify", "--device", "Ascend"])
+    assert done.exit_code == 2
+    assert "has no device Ascend here" in done.output
+    assert ms.get_context("device_target") == "CPU"
+
+
+def test_a_backend_that_does_not_work_is_exit_code_2(monkeypatch):
+    passed_over = backends.Choice("composed", native, {"native": "no compiler"})
+    monkeypatch.setattr(backends, "choose", lambda device: passed_over)
+    done = CliRunner().invoke(app, ["verify", "--quick"])
+    assert done.exit_code == 2
+    assert "backend native does not work here: no compiler" in done.output
