@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ from bn3d.cells import cells, forget_compiled
 from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __all__ = ["SwapReport", "restore", "swap"]
-
-_logger = logging.getLogger("bn3d")
 
 
 @dataclass
