@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
@@ -81,12 +82,14 @@ def check_output(path: str | PathLike, suffixes: tuple[str, ...]) -> None:
     """Check before the work that a file can be written.
 
     Raises:
-        ValueError: another suffix. FileNotFoundError: no such folder.
+        ValueError: another suffix. FileNotFoundError: no such folder. IsADirectoryError: a folder.
     """
     path = Path(path)
     _check_suffix(path, suffixes)
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.absolute().parent} to write {path.name}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file to write")
 
 
 def check_tensors(state: Any, where: str) -> None:
@@ -125,6 +128,7 @@ def _read_pickled(path: Path) -> Any:
     torch = import_torch(f"reading {path}")
     import pickle  # noqa: PLC0415, for its exception: torch reads with weights_only
 
+    _check_sums(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -133,8 +137,19 @@ def _read_pickled(path: Path) -> Any:
             "that can run any code; in PyTorch save the tensors alone: "
             f"torch.save(model.state_dict(), ...) ({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # its unpickler raises what it met, of any class
         raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse changed contents: PyTorch's archives have checksums, which it does not look at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
+        return  # no archive, or a broken one: PyTorch says more about it
+    if wrong is not None:
+        raise ValueError(f"{path} is damaged: the contents of {wrong} do not fit their checksum")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

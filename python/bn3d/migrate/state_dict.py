@@ -107,7 +107,12 @@ class _Matching:
         tensor, parameter = self.state[source], slot.parameter
         if tuple(tensor.shape) != slot.torch_shape:
             return f"has shape {tuple(tensor.shape)}, its place {slot.torch_shape}"
-        array = to_numpy(tensor)
+        try:
+            array = to_numpy(tensor)
+        except (TypeError, RuntimeError) as error:  # PyTorch's, for the sparse and those on "meta"
+            return f"cannot be read: {error}"
+        if np.iscomplexobj(array):
+            return f"has dtype {dtype_name(tensor)}, its place {dtype_name(parameter)}"
         if parameter.name in self.taken:  # a shared one: PyTorch lists it at each place
             other = self.taken[parameter.name]
             if np.array_equal(to_numpy(self.state[other]), array, equal_nan=True):

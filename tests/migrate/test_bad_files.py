@@ -1,0 +1,191 @@
+"""`bn3d convert` on files that are not what their names say, and on places it cannot write to:
+a line that says what is wrong, no traceback, nothing written.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import mindspore as ms
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from bn3d.cli import app
+from migrate.resnets import ResNet, torch_resnet
+
+
+def state(**changed):
+    """A state dict with fc.weight changed."""
+    whole = torch_resnet().state_dict()
+    return {**whole, **{"fc.weight": change(whole["fc.weight"]) for change in changed.values()}}
+
+
+def torch_file(make):
+    return lambda path: torch.save(make(), path)
+
+
+def text(data):
+    return lambda path: path.write_bytes(data)
+
+
+def changed(write, at):
+    """64 bytes from a share of the file's length on are others."""
+
+    def change(path):
+        write(path)
+        data = bytearray(path.read_bytes())
+        start = int(len(data) * at)
+        data[start : start + 64] = bytes(byte ^ 0xFF for byte in data[start : start + 64])
+        path.write_bytes(data)
+
+    return change
+
+
+def cut(write, kept):
+    def shorten(path):
+        write(path)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * kept)])
+
+    return shorten
+
+
+def archive(members):
+    def write(path):
+        with zipfile.ZipFile(path, "w") as file:
+            for name, contents in members.items():
+                file.writestr(name, contents)
+
+    return write
+
+
+good_pt = torch_file(state)
+
+
+def good_safetensors(path):
+    save_file({name: tensor.contiguous() for name, tensor in state().items()}, path)
+
+
+def good_ckpt(path):
+    ms.save_checkpoint(ResNet(), str(path))
+
+
+def under(write, suffix):
+    """A file of one format under the name of another."""
+
+    def rename(path):
+        other = path.with_suffix(suffix)
+        write(other)
+        other.rename(path)
+
+    return rename
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+NO_MAPPING = "is no mapping of names to tensors; it holds"
+
+# Name of the file, what makes it, what the message says.
+FILES = [
+    ("none.pt", lambda path: None, "there is no file none.pt"),
+    ("none.ckpt", lambda path: None, "there is no file none.ckpt"),
+    ("folder.pt", Path.mkdir, "there is no file folder.pt"),
+    ("folder.safetensors", Path.mkdir, "there is no file folder.safetensors"),
+    ("folder.ckpt", Path.mkdir, "there is no file folder.ckpt"),
+    ("empty.pth", Path.touch, "empty.pth is damaged"),
+    ("empty.safetensors", Path.touch, "empty.safetensors is damaged"),
+    ("empty.ckpt", Path.touch, "empty.ckpt cannot be read"),
+    ("text.pt", text(b"hello world\n"), "text.pt is damaged"),
+    ("text.ckpt", text(b"hello world\n"), "text.ckpt cannot be read"),
+    ("page.pt", text(b"<!DOCTYPE html>" + b"x" * 999), "page.pt is damaged"),
+    ("pointer.pt", text(POINTER), "pointer.pt is damaged"),
+    ("pointer.safetensors", text(POINTER), "pointer.safetensors is damaged"),
+    ("pointer.ckpt", text(POINTER), "pointer.ckpt cannot be read"),
+    ("gzip.pt", text(b"\x1f\x8b\x08" + bytes(99)), "gzip.pt is damaged"),
+    ("length.safetensors", text(b"\xff" * 8 + b"{}"), "length.safetensors is damaged"),
+    ("json.safetensors", text(b"\x0a" + bytes(7) + b'{"a":     '), "json.safetensors is damaged"),
+    ("half.pt", cut(good_pt, 0.5), "half.pt is damaged"),
+    ("most.pt", cut(good_pt, 0.99), "most.pt is damaged"),
+    ("half.safetensors", cut(good_safetensors, 0.5), "half.safetensors is damaged"),
+    ("half.ckpt", cut(good_ckpt, 0.5), "half.ckpt cannot be read"),
+    ("most.ckpt", cut(good_ckpt, 0.99), "most.ckpt cannot be read"),
+    ("start.pt", changed(good_pt, 0), "start.pt is damaged"),
+    ("middle.pt", changed(good_pt, 0.5), "middle.pt is damaged"),
+    ("index.pt", changed(good_pt, 0.985), "index.pt is damaged"),
+    ("start.safetensors", changed(good_safetensors, 0), "start.safetensors is damaged"),
+    ("zip.pt", archive({"a": "b"}), "zip.pt is damaged"),
+    ("data.pt", archive({"a/data.pkl": "broken", "a/version": "3"}), "data.pt is damaged"),
+    ("pickle.pt", text(pickle.dumps({"a": 1})), "pickle.pt is damaged or holds more"),
+    ("safetensors.pt", under(good_safetensors, ".safetensors"), "safetensors.pt is damaged"),
+    ("ckpt.pt", under(good_ckpt, ".ckpt"), "ckpt.pt is damaged"),
+    ("pt.safetensors", under(good_pt, ".pt"), "pt.safetensors is damaged"),
+    ("pt.ckpt", under(good_pt, ".pt"), "pt.ckpt cannot be read"),
+    ("list.pt", torch_file(lambda: [torch.ones(3)]), f"list.pt {NO_MAPPING}"),
+    ("tensor.pt", torch_file(lambda: torch.ones(3)), f"tensor.pt {NO_MAPPING}"),
+    ("nothing.pt", torch_file(lambda: None), f"nothing.pt {NO_MAPPING}"),
+    ("number.pt", torch_file(lambda: 3), f"number.pt {NO_MAPPING}"),
+    ("nested.pt", torch_file(lambda: {"model": state()}), f"nested.pt {NO_MAPPING} model"),
+    ("numbered.pt", torch_file(lambda: {0: torch.ones(3)}), f"numbered.pt {NO_MAPPING} 0"),
+    ("lists.pt", torch_file(lambda: state(to=lambda w: w.tolist())), f"lists.pt {NO_MAPPING}"),
+    ("no_names.pt", torch_file(dict), "fc.weight is not there"),
+    ("shape.pt", torch_file(lambda: state(to=lambda w: w[:2])), "has shape (2, 8), its place"),
+    ("flat.pt", torch_file(lambda: state(to=torch.flatten)), "has shape (24,), its place (3, 8)"),
+    ("scalar.pt", torch_file(lambda: state(to=torch.sum)), "has shape (), its place (3, 8)"),
+    ("none_of.pt", torch_file(lambda: state(to=lambda w: w[:0])), "has shape (0, 8), its place"),
+    (
+        "wide.pt",
+        torch_file(lambda: state(to=lambda w: w.double() * 1e300)),
+        "values beyond float32",
+    ),
+    ("complex.pt", torch_file(lambda: state(to=lambda w: w + 1j)), "has dtype complex64"),
+    ("meta.pt", torch_file(lambda: state(to=lambda w: w.to("meta"))), "fc.weight"),
+    ("sparse.pt", torch_file(lambda: state(to=torch.Tensor.to_sparse)), "fc.weight"),
+]
+
+
+@pytest.fixture
+def convert(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def convert(source, output):
+        result = CliRunner().invoke(app, ["convert", source, output, "--net=migrate.resnets:build"])
+        assert isinstance(result.exception, SystemExit), result.exception  # no traceback
+        return " ".join(result.output.split("\n"))
+
+    return convert
+
+
+@pytest.mark.parametrize(("name", "write", "says"), FILES, ids=[file[0] for file in FILES])
+def test_a_file_that_is_something_else(convert, tmp_path, name, write, says):
+    write(tmp_path / name)
+    before = sorted(tmp_path.rglob("*"))
+    output = "out.pt" if name.endswith(".ckpt") else "out.ckpt"
+    assert says in convert(name, output)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+OUTPUTS = [
+    ("nowhere/out.ckpt", "there is no folder"),
+    ("file/out.ckpt", "there is no folder"),
+    ("folder.ckpt", "folder.ckpt is a folder"),
+    ("out.txt", "out.txt must end in .ckpt"),
+    ("out", "out must end in .ckpt"),
+    ("out.pt", "out.pt must end in .ckpt"),
+    ("", "must end in .ckpt"),
+]
+
+
+@pytest.mark.parametrize(
+    ("output", "says"), OUTPUTS, ids=[output or "none" for output, _ in OUTPUTS]
+)
+def test_a_place_where_nothing_can_be_written(convert, tmp_path, output, says):
+    good_pt(tmp_path / "in.pt")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.ckpt").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert says in convert("in.pt", output)
+    assert sorted(tmp_path.rglob("*")) == before
