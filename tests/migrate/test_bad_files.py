@@ -18,14 +18,18 @@ from bn3d.cli import app
 from migrate.resnets import ResNet, torch_resnet
 
 
-def state(**changed):
-    """A state dict with fc.weight changed."""
+def state(change=lambda weight: weight):
+    """A state dict with fc.weight (3, 8) changed."""
     whole = torch_resnet().state_dict()
-    return {**whole, **{"fc.weight": change(whole["fc.weight"]) for change in changed.values()}}
+    return {**whole, "fc.weight": change(whole["fc.weight"])}
 
 
 def torch_file(make):
     return lambda path: torch.save(make(), path)
+
+
+def with_weight(change):
+    return torch_file(lambda: state(change))
 
 
 def text(data):
@@ -129,20 +133,20 @@ FILES = [
     ("number.pt", torch_file(lambda: 3), f"number.pt {NO_MAPPING}"),
     ("nested.pt", torch_file(lambda: {"model": state()}), f"nested.pt {NO_MAPPING} model"),
     ("numbered.pt", torch_file(lambda: {0: torch.ones(3)}), f"numbered.pt {NO_MAPPING} 0"),
-    ("lists.pt", torch_file(lambda: state(to=lambda w: w.tolist())), f"lists.pt {NO_MAPPING}"),
+    ("lists.pt", with_weight(lambda w: w.tolist()), f"lists.pt {NO_MAPPING}"),
     ("no_names.pt", torch_file(dict), "fc.weight is not there"),
-    ("shape.pt", torch_file(lambda: state(to=lambda w: w[:2])), "has shape (2, 8), its place"),
-    ("flat.pt", torch_file(lambda: state(to=torch.flatten)), "has shape (24,), its place (3, 8)"),
-    ("scalar.pt", torch_file(lambda: state(to=torch.sum)), "has shape (), its place (3, 8)"),
-    ("none_of.pt", torch_file(lambda: state(to=lambda w: w[:0])), "has shape (0, 8), its place"),
+    ("shape.pt", with_weight(lambda w: w[:2]), "has shape (2, 8), its place"),
+    ("flat.pt", with_weight(torch.flatten), "has shape (24,), its place (3, 8)"),
+    ("scalar.pt", with_weight(torch.sum), "has shape (), its place (3, 8)"),
+    ("none_of.pt", with_weight(lambda w: w[:0]), "has shape (0, 8), its place"),
     (
         "wide.pt",
-        torch_file(lambda: state(to=lambda w: w.double() * 1e300)),
+        with_weight(lambda w: w.double() * 1e300),
         "values beyond float32",
     ),
-    ("complex.pt", torch_file(lambda: state(to=lambda w: w + 1j)), "has dtype complex64"),
-    ("meta.pt", torch_file(lambda: state(to=lambda w: w.to("meta"))), "fc.weight"),
-    ("sparse.pt", torch_file(lambda: state(to=torch.Tensor.to_sparse)), "fc.weight"),
+    ("complex.pt", with_weight(lambda w: w + 1j), "complex64 would lose"),
+    ("meta.pt", with_weight(lambda w: w.to("meta")), "fc.weight"),
+    ("sparse.pt", with_weight(torch.Tensor.to_sparse), "fc.weight"),
 ]
 
 

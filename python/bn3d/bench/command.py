@@ -18,6 +18,7 @@ from bn3d.bench.cases import MODES, STEPS, Case, all_cases, quick_cases
 from bn3d.bench.device import device_table, measure_device
 from bn3d.bench.session import measuring_process, run_kernels, run_layers, run_waiting
 from bn3d.bench.timing import Effort
+from bn3d.output import folder
 
 __all__ = ["bench", "measure"]
 
@@ -44,7 +45,9 @@ def bench(
     device: Annotated[
         Device, typer.Option(help="Ascend: against stock there, with GB/s and the roofline.")
     ] = Device.CPU,
-    output: Annotated[Path, typer.Option(help="Folder of bench.json and bench.svg.")] = Path("out"),
+    output: Annotated[
+        Path, typer.Option(help="Folder of bench.json and bench.svg.", callback=folder)
+    ] = Path("out"),
 ):
     """Measure bn3d against stock MindSpore, PyTorch and a copy of the tensor."""
     cases = quick_cases() if quick else all_cases()
@@ -70,7 +73,6 @@ def bench(
         console=console,
     )
     _print(result, console, profile)
-    output.mkdir(parents=True, exist_ok=True)
     (output / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
     console.print(f"wrote {output / 'bench.json'}")
     _draw(result, output / "bench.svg", console)
@@ -127,7 +129,6 @@ def _bench_device(device, cases, modes, steps, threads, effort, output, console)
     for row in rows:
         for name, reason in row["refused"].items():
             console.print(f"{row['mode']} {row['step']} {report.case_of(row)}: {name}: {reason}")
-    output.mkdir(parents=True, exist_ok=True)
     path = output / f"bench_{device.lower()}.json"
     path.write_text(json.dumps({**report.describe_run(threads), "layers": rows}, indent=1) + "\n")
     console.print(f"wrote {path}")

@@ -13,12 +13,16 @@ from typing import Annotated
 
 import typer
 
+from bn3d.output import folder
+
 EXTRA = ("matplotlib", "nibabel", "nilearn")
 
 
 def main(
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each run.")] = 180,
-    out: Annotated[Path, typer.Option(help="Folder of report.html.")] = Path("build/demo"),
+    out: Annotated[Path, typer.Option(help="Folder of report.html.", callback=folder)] = Path(
+        "build/demo"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
 ) -> None:
     """Train a 3-D U-Net on a brain MRI with nn.BatchNorm3d and with bn3d, and compare."""

@@ -113,7 +113,6 @@ def write(result: Result, brain: Brain, folder: Path) -> Path:
         pictures=pictures,
         notes="\n".join(f"<li>{html.escape(line)}</li>" for line in notes(result)),
     )
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
     path.write_text(text, encoding="utf-8")
     return path

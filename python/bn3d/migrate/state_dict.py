@@ -108,11 +108,9 @@ class _Matching:
         if tuple(tensor.shape) != slot.torch_shape:
             return f"has shape {tuple(tensor.shape)}, its place {slot.torch_shape}"
         try:
-            array = to_numpy(tensor)
+            array = _real_values(tensor)
         except (TypeError, RuntimeError) as error:  # PyTorch's, for the sparse and those on "meta"
             return f"cannot be read: {error}"
-        if np.iscomplexobj(array):
-            return f"has dtype {dtype_name(tensor)}, its place {dtype_name(parameter)}"
         if parameter.name in self.taken:  # a shared one: PyTorch lists it at each place
             other = self.taken[parameter.name]
             if np.array_equal(to_numpy(self.state[other]), array, equal_nan=True):
@@ -136,3 +134,10 @@ class _Matching:
             )
         )
         return None
+
+
+def _real_values(tensor: Any) -> np.ndarray:
+    array = to_numpy(tensor)
+    if np.iscomplexobj(array):
+        raise TypeError(f"dtype {dtype_name(tensor)} would lose its imaginary part")
+    return array

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bn3d.output import file
 from bn3d.verify.tolerances import TOLERANCES
 
 __all__ = ["verify"]
@@ -24,7 +25,8 @@ def verify(
     device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.CPU,
     quick: Annotated[bool, typer.Option("--quick", help="Two small shapes.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--json", help="Write all results there, for a bug report.")
+        Path | None,
+        typer.Option("--json", help="Write all results there, for a bug report.", callback=file),
     ] = None,
 ) -> None:
     """Compare every operator and the layer with the NumPy formulas in float64.
