@@ -1,6 +1,8 @@
 #!/bin/bash
 # Looks for known vulnerabilities in the locked test environment, with pip-audit (pip install
 # pip-audit), which asks PyPI about each package: scripts/audit.sh
+# Fails as well where PyPI does not answer, as many a mirror of it does not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec "${PYTHON:-python3}" -m pip_audit --no-deps --disable-pip -r requirements-test.lock "$@"
+exec "${PYTHON:-python3}" -m pip_audit --strict --no-deps --disable-pip \
+  -r requirements-test.lock "$@"
