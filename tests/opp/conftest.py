@@ -18,9 +18,9 @@ FAKE_CANN = Path(__file__).parent / "fake_cann"
 VERSION_INFO = 'Version=7.7.0.1.238\nrequired_opp_abi_version=">=6.3, <=7.7"\n'
 
 
-def compile_graph(include: Path, directory: Path, *options: str) -> Path:
+def compile_graph(include: Path, directory: Path, *options: str, compiler: str = "g++") -> Path:
     """Compile the stand-in of libgraph.so and the driver against `include`; returns the driver."""
-    common = ["g++", "-std=c++11", *options, f"-I{include}", f"-I{FAKE_CANN}"]
+    common = [compiler, "-std=c++11", *options, f"-I{include}", f"-I{FAKE_CANN}"]
     library, driver = directory / "libgraph.so", directory / "driver"
     shared = ["-shared", "-fPIC", "-Wl,-soname,libgraph.so", "-o", str(library)]
     subprocess.run([*common, str(FAKE_CANN / "libgraph.cc"), *shared], check=True)
@@ -64,7 +64,10 @@ def run_file(cann: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def library(run_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The prototype library in the package."""
-    directory = tmp_path_factory.mktemp("library")
+    return extract_library(run_file, tmp_path_factory.mktemp("library"))
+
+
+def extract_library(run_file: Path, directory: Path) -> Path:
     with zipfile.ZipFile(run_file) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".so")]
         return Path(archive.extract(name, directory))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import platform
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from bn3d.operators import OPERATORS, Operator
+from bn3d.opp import build
 
-from .conftest import FAKE_CANN, REPOSITORY, compile_graph
+from .conftest import FAKE_CANN, REPOSITORY, compile_graph, environment, extract_library
 
 PROTO_SOURCES = sorted((REPOSITORY / "op_proto").glob("*.cc"))
 BY_TYPE = {operator.type: operator for operator in OPERATORS}
@@ -29,8 +32,8 @@ CANN = pytest.param(
 
 
 class Engine:
-    def __init__(self, driver: Path, library: Path):
-        self._command = [str(driver), str(library)]
+    def __init__(self, driver: Path, library: Path, *emulator: str):
+        self._command = [*emulator, str(driver), str(library)]
 
     def ask(self, request: str) -> dict:
         done = subprocess.run(
@@ -53,10 +56,27 @@ class Engine:
         return self.ask(" ".join(words))
 
 
-@pytest.fixture(scope="module")
-def engine(cann: Path, library: Path) -> Engine:
-    """With the library that the package has."""
-    return Engine(cann / "lib64" / "driver", library)
+CROSS_COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+AARCH64 = pytest.param(
+    "aarch64",
+    marks=pytest.mark.skipif(
+        platform.machine() == "aarch64"
+        or not (shutil.which(CROSS_COMPILER) and shutil.which(EMULATOR)),
+        reason="needs g++-aarch64-linux-gnu and qemu-user",
+    ),
+)
+
+
+@pytest.fixture(scope="module", params=["this machine", AARCH64])
+def engine(request: pytest.FixtureRequest, cann: Path, tmp_path_factory) -> Engine:
+    """With the library that the package has, of this machine or of aarch64."""
+    if request.param == "this machine":
+        return Engine(cann / "lib64" / "driver", request.getfixturevalue("library"))
+    directory = tmp_path_factory.mktemp("aarch64")
+    driver = compile_graph(cann / "include", directory, compiler=CROSS_COMPILER)
+    run_file = build.build(directory, "aarch64", environment(cann))
+    library = extract_library(run_file, directory)
+    return Engine(driver, library, EMULATOR, "-L", "/usr/aarch64-linux-gnu")
 
 
 @pytest.mark.parametrize("include", [LOOK_ALIKE, CANN])
