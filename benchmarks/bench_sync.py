@@ -4,7 +4,8 @@
         benchmarks/bench_sync.py
 
 Two networks take turns on the same patches, one with `swap(net)`, one with
-`swap(net, sync=True)`; all else, the averaged gradients as well, is the same. Rank 0 prints.
+`swap(net, sync=True)`; all else, the averaged gradients as well, is the same. As many AllReduce
+alone, one after the other, show which part of the difference is theirs. Rank 0 prints.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Annotated
 import mindspore as ms
 import numpy as np
 import typer
-from mindspore import nn
+from mindspore import nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 
 import bn3d
@@ -32,7 +33,7 @@ def main(
     steps: Annotated[int, typer.Option(min=WARM_UP + 1)] = 45,
     batch: Annotated[int, typer.Option(min=1, help="Patches a step and rank.")] = 2,
 ) -> None:
-    """Print the median step of both networks and what the difference is a collective."""
+    """Print the median step of both networks, the difference, and the collectives' own time."""
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
     init()
@@ -43,6 +44,7 @@ def main(
         isinstance(cell, bn3d.SyncBatchNorm3d) for _, cell in networks[True].cells_and_names()
     )
 
+    alone = median_seconds(Collectives(2 * layers), ms.Tensor(np.ones(100, np.float32)))
     seconds: dict[bool, list[float]] = {False: [], True: []}
     patches = volume.patches(volume.load(), PATCH, batch * ranks, 0, rank, ranks)
     for number, (x, y) in enumerate(itertools.islice(patches, steps)):
@@ -58,9 +60,33 @@ def main(
             f"own statistics          {local:7.1f} ms a step\n"
             f"synchronised statistics {synchronised:7.1f} ms a step\n"
             f"difference              {extra:7.1f} ms, {extra / local:.0%}, "
-            f"{extra / (2 * layers):.2f} ms a collective",
+            f"{extra / (2 * layers):.2f} ms a collective\n"
+            f"{2 * layers} AllReduce alone      {1e3 * alone:7.1f} ms",
             flush=True,
         )
+
+
+class Collectives(nn.Cell):
+    """AllReduce, `count` times in a row."""
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.count = count
+        self.all_reduce = ops.AllReduce()
+
+    def construct(self, x):
+        for _ in range(self.count):
+            x = self.all_reduce(x) * 0.5
+        return x
+
+
+def median_seconds(network: nn.Cell, x: ms.Tensor) -> float:
+    seconds = []
+    for _ in range(WARM_UP + 20):
+        start = time.perf_counter()
+        network(x).asnumpy()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds[WARM_UP:]))
 
 
 def training_step(sync: bool) -> nn.Cell:

@@ -170,6 +170,18 @@ def test_nan_and_inf_go_where_pytorch_puts_them(rng, poison, where):
     np.testing.assert_allclose(layer.moving_variance, peer.running_var.numpy(), rtol=1e-5)
 
 
+@EACH_DTYPE
+@pytest.mark.parametrize("bits", [0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001])
+def test_a_nan_of_any_payload_stays_one(rng, dtype, bits):
+    """0x7FFFFFFF rounded to bfloat16 by its bits would be -0."""
+    layer = native.Layer(rng.standard_normal((2, 3, 4, 5, 6)), dtype)
+    layer.gamma.view(np.uint32)[1] = bits
+    for result in (layer.forward_training(), layer.gradient_training()[0],
+                   layer.forward_inference(), layer.gradient_inference()[0]):  # fmt: skip
+        assert np.isnan(result[:, 1]).all()
+        assert np.isfinite(result[:, [0, 2]]).all()
+
+
 def everything(shape, dtype):
     rng = np.random.default_rng(11)
     layer = native.Layer(rng.normal(5, 1, shape), dtype)

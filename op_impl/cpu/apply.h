@@ -11,7 +11,7 @@ void apply(const void* x_channel, void* y_channel, ChannelLayout layout, Range r
            const Affine& affine, bool streaming) {
   using F = Compute<T>;
   const Centered<F> center(affine.mean);
-  const F multiplier = static_cast<F>(affine.multiplier), offset = static_cast<F>(affine.offset);
+  const F multiplier = number<F>(affine.multiplier), offset = number<F>(affine.offset);
   for_each_run(layout, range, [&](int64_t start, int64_t count) {
     const T* x = static_cast<const T*>(x_channel) + start;
     T* y = static_cast<T*>(y_channel) + start;

@@ -28,56 +28,40 @@ BN3D_INLINE Vector<Compute<T>> load_part(const T* p, int64_t count) {
   return load(part);
 }
 
-// Copies `count` elements, converted to the arithmetic type.
+// Whether all values are the same, bit for bit.
 template <typename T>
-BN3D_INLINE void convert(const T* from, int64_t count, Compute<T>* to) {
-  constexpr int kFull = kLanes<Compute<T>>;
-  int64_t i = 0;
-  for (; i + kFull <= count; i += kFull) {
-    const Vector<Compute<T>> v = load(from + i);
-    memcpy(to + i, &v, sizeof v);
-  }
-  if (i < count) {
-    const Vector<Compute<T>> v = load_part(from + i, count - i);
-    memcpy(to + i, &v, (count - i) * sizeof(Compute<T>));
-  }
+BN3D_INLINE bool is_constant(const T* values, int64_t count) {
+  return memcmp(values, values + 1, (count - 1) * sizeof(T)) == 0;
 }
 
-// Calls block(values, count) for the channel's values block by block: contiguous and in the
-// arithmetic type, at most kBlock of them. Long runs that need no conversion are read in place;
-// everything else is gathered. Several volumes are walked together.
+// Calls block(values, count) for the channel's values block by block: contiguous, at most kBlock
+// of them. Long runs are read in place, short ones are gathered. Several volumes are walked
+// together.
 template <typename T, int kVolumes, typename Block>
 BN3D_INLINE void for_each_block(const T* const (&volumes)[kVolumes], ChannelLayout layout,
                                 Range range, Block block) {
-  using F = Compute<T>;
-  const F* values[kVolumes] = {};
-  if constexpr (sizeof(T) == sizeof(F)) {
-    constexpr int64_t kLongRun = kBlock / 4;
-    if (layout.slab >= kLongRun || layout.slabs == 1) {
-      for_each_run(layout, range, [&](int64_t offset, int64_t count) {
-        for (int64_t i = 0; i < count; i += kBlock) {
-          for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + offset + i;
-          block(values, smaller(kBlock, count - i));
-        }
-      });
-      return;
-    }
-  }
-  F buffers[kVolumes][kBlock];
-  for (int64_t begin = range.begin; begin < range.end; begin += kBlock) {
-    const Range gathered{begin, smaller(begin + kBlock, range.end)};
-    int64_t filled = 0;
-    for_each_run(layout, gathered, [&](int64_t offset, int64_t count) {
-      for (int v = 0; v < kVolumes; ++v) {
-        if (sizeof(T) == sizeof(F) && count == gathered.end - gathered.begin) {
-          values[v] = reinterpret_cast<const F*>(volumes[v] + offset);
-        } else {
-          convert(volumes[v] + offset, count, buffers[v] + filled);
-          values[v] = buffers[v];
-        }
+  const T* values[kVolumes] = {};
+  constexpr int64_t kLongRun = kBlock / 4;
+  if (layout.slab >= kLongRun || layout.slabs == 1) {
+    for_each_run(layout, range, [&](int64_t offset, int64_t count) {
+      for (int64_t i = 0; i < count; i += kBlock) {
+        for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + offset + i;
+        block(values, smaller(kBlock, count - i));
       }
-      filled += count;
     });
+    return;
+  }
+  T buffers[kVolumes][kBlock];
+  for (int v = 0; v < kVolumes; ++v) values[v] = buffers[v];
+  for (int64_t begin = range.begin; begin < range.end; begin += kBlock) {
+    int64_t filled = 0;
+    for_each_run(layout, {begin, smaller(begin + kBlock, range.end)},
+                 [&](int64_t offset, int64_t count) {
+                   for (int v = 0; v < kVolumes; ++v) {
+                     memcpy(buffers[v] + filled, volumes[v] + offset, count * sizeof(T));
+                   }
+                   filled += count;
+                 });
     block(values, filled);
   }
 }
@@ -118,31 +102,37 @@ struct PartialSums {
 };
 
 // Calls group(pointers) for each kWidth values of volumes that are walked together. The last
-// group's missing values are `fill`.
-template <typename F, int kVolumes, typename Group>
-BN3D_INLINE void for_each_group(const F* const (&values)[kVolumes], int64_t count, F fill,
+// group's missing values are `fill`, and all of that group are in the arithmetic type.
+template <typename T, int kVolumes, typename Group>
+BN3D_INLINE void for_each_group(const T* const (&values)[kVolumes], int64_t count, Compute<T> fill,
                                 Group group) {
+  using F = Compute<T>;
   constexpr int kWidth = PartialSums<F>::kWidth;
   const int64_t full = count / kWidth * kWidth;
-  const F* at[kVolumes];
+  const T* at[kVolumes];
   for (int64_t i = 0; i < full; i += kWidth) {
     for (int v = 0; v < kVolumes; ++v) at[v] = values[v] + i;
     group(at);
   }
   if (full == count) return;
   F rest[kVolumes][kWidth];
+  const F* rest_at[kVolumes];
   for (int v = 0; v < kVolumes; ++v) {
     for (int k = 0; k < kWidth; ++k) rest[v][k] = fill;
-    memcpy(rest[v], values[v] + full, (count - full) * sizeof(F));
-    at[v] = rest[v];
+    if constexpr (sizeof(T) == sizeof(F)) {
+      memcpy(rest[v], values[v] + full, (count - full) * sizeof(F));
+    } else {
+      for (int64_t i = full; i < count; ++i) rest[v][i - full] = element(values[v][i]);
+    }
+    rest_at[v] = rest[v];
   }
-  group(at);
+  group(rest_at);
 }
 
 // The k-th vector of a group.
-template <typename F>
-BN3D_INLINE Vector<F> load_nth(const F* group, int k) {
-  return load(group + k * kLanes<F>);
+template <typename T>
+BN3D_INLINE Vector<Compute<T>> load_nth(const T* group, int k) {
+  return load(group + k * kLanes<Compute<T>>);
 }
 
 // Runs y[i] = compute(i) over a contiguous run, a vector at a time: compute(offset, lanes) gives
@@ -182,8 +172,7 @@ BN3D_INLINE Vector<Compute<T>> load_lanes(const T* p, int64_t lanes) {
 template <typename F>
 struct Centered {
   F high, low;
-  BN3D_INLINE explicit Centered(double mean)
-      : high(static_cast<F>(mean)), low(static_cast<F>(mean - high)) {}
+  BN3D_INLINE explicit Centered(double mean) : high(number<F>(mean)), low(number<F>(mean - high)) {}
   BN3D_INLINE Vector<F> operator()(Vector<F> x) const { return (x - high) - low; }
 };
 

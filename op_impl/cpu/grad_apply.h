@@ -11,8 +11,8 @@ void grad_apply(const void* dy_channel, const void* x_channel, void* dx_channel,
                 ChannelLayout layout, Range range, const GradAffine& affine, bool streaming) {
   using F = Compute<T>;
   const Centered<F> center(affine.mean);
-  const F rstd = static_cast<F>(affine.rstd), a = static_cast<F>(affine.a);
-  const F b = static_cast<F>(affine.b), c = static_cast<F>(affine.c);
+  const F rstd = number<F>(affine.rstd), a = number<F>(affine.a);
+  const F b = number<F>(affine.b), c = number<F>(affine.c);
   for_each_run(layout, range, [&](int64_t start, int64_t count) {
     const T* dy = static_cast<const T*>(dy_channel) + start;
     const T* x = static_cast<const T*>(x_channel) + start;

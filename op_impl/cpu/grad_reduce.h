@@ -7,31 +7,35 @@ namespace bn3d {
 namespace BN3D_ISA {
 
 // In double throughout: for blocks whose products leave the range of float, or hold Inf or NaN.
-template <typename F>
-void grad_reduce_block_wide(const F* dy, const F* x, int64_t count, double mean, GradSums* sums) {
+template <typename T>
+void grad_reduce_block_wide(const T* dy, const T* x, int64_t count, double mean, GradSums* sums) {
   GradSums block;
   for (int64_t i = 0; i < count; ++i) {
-    block.dy += dy[i];
-    block.dy_centered += dy[i] * (x[i] - mean);
+    const double value = element(dy[i]);
+    block.dy += value;
+    block.dy_centered += value * (element(x[i]) - mean);
   }
   *sums += block;
 }
 
-template <typename F>
-BN3D_INLINE void grad_reduce_block(const F* const (&dy_and_x)[2], int64_t count, double mean,
+template <typename T>
+BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count, double mean,
                                    GradSums* sums) {
-  const Centered<F> center(mean);
+  using F = Compute<T>;
+  const F center = number<F>(mean);
   PartialSums<F> sum, product;
-  for_each_group(dy_and_x, count, F{0}, [&](const F* const* at) {
+  for_each_group(dy_and_x, count, F{0}, [&](const auto* const* at) {
     for (int k = 0; k < sum.kVectors; ++k) {
       const Vector<F> dy = load_nth(at[0], k);
       sum.parts[k] += dy;
-      product.parts[k] += dy * center(load_nth(at[1], k));
+      product.parts[k] += dy * (load_nth(at[1], k) - center);
     }
   });
 
   const double product_total = product.total();
   const double sum_total = sum.total();
+  // No gradient arrives, as from outside of a mask; a NaN of x shows in the product.
+  if (product_total == 0 && element(dy_and_x[0][0]) == 0 && is_constant(dy_and_x[0], count)) return;
   constexpr double kSmallest = 1e-28, kLargest = 1e37;
   const double magnitude = product_total < 0 ? -product_total : product_total;
   if (!(magnitude > kSmallest * count && magnitude < kLargest && sum_total < kLargest &&
@@ -45,12 +49,14 @@ BN3D_INLINE void grad_reduce_block(const F* const (&dy_and_x)[2], int64_t count,
 template <typename T>
 GradSums grad_reduce(const void* dy, const void* x, ChannelLayout layout, Range range,
                      double mean) {
-  using F = Compute<T>;
+  // About a mean that float holds, a difference that is exact near it; the rest follows once.
+  const double center = number<Compute<T>>(mean);
   GradSums sums;
   const T* const volumes[] = {static_cast<const T*>(dy), static_cast<const T*>(x)};
-  for_each_block(volumes, layout, range, [&](const F* const(&values)[2], int64_t count) {
-    grad_reduce_block(values, count, mean, &sums);
+  for_each_block(volumes, layout, range, [&](const T* const(&values)[2], int64_t count) {
+    grad_reduce_block(values, count, center, &sums);
   });
+  sums.dy_centered -= (mean - center) * sums.dy;
   return sums;
 }
 

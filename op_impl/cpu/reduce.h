@@ -6,56 +6,82 @@
 namespace bn3d {
 namespace BN3D_ISA {
 
-// In double throughout: for blocks whose squares leave the range of float, or hold Inf or NaN.
-template <typename F>
-void reduce_block_wide(const F* x, int64_t count, double shift, ShiftedSums* sums) {
+// In double throughout: for blocks whose squares leave the range of float, or hold Inf or NaN,
+// and for constant ones (the background of a volume), where there is little to do.
+template <typename T>
+void reduce_block_wide(const T* x, int64_t count, double shift, ShiftedSums* sums) {
+  if (is_constant(x, count)) {
+    const double d = element(x[0]) - shift;
+    return *sums += {count * d, count * d * d};
+  }
   ShiftedSums block;
   for (int64_t i = 0; i < count; ++i) {
-    const double d = x[i] - shift;
+    const double d = element(x[i]) - shift;
     block.sum += d;
     block.square_sum += d * d;
   }
   *sums += block;
 }
 
-// The block's own mean is the shift of its squares, so they do not cancel however far the
-// channel's shift is away (a corner of zeros in a CT volume); double brings them to `shift`.
-template <typename F>
-BN3D_INLINE void reduce_block(const F* const (&x)[1], int64_t count, double shift,
-                              ShiftedSums* sums) {
-  const F first = x[0][0];
-  PartialSums<F> from_first;
-  for_each_group(x, count, first, [&](const F* const* at) {
-    for (int k = 0; k < from_first.kVectors; ++k) from_first.parts[k] += load_nth(at[0], k) - first;
-  });
-  const F center = static_cast<F>(first + from_first.total() / count);
-
-  PartialSums<F> rest, squares;
-  for_each_group(x, count, center, [&](const F* const* at) {
-    for (int k = 0; k < rest.kVectors; ++k) {
-      const Vector<F> d = load_nth(at[0], k) - center;
-      rest.parts[k] += d;
+template <typename T>
+BN3D_INLINE ShiftedSums sums_about(const T* const (&x)[1], int64_t count, Compute<T> center) {
+  PartialSums<Compute<T>> sum, squares;
+  for_each_group(x, count, center, [&](const auto* const* at) {
+    for (int k = 0; k < sum.kVectors; ++k) {
+      const Vector<Compute<T>> d = load_nth(at[0], k) - center;
+      sum.parts[k] += d;
       squares.parts[k] += d * d;
     }
   });
+  return {sum.total(), squares.total()};
+}
 
-  const double square_sum = squares.total();
+// The mean of the first values of a block, exact where they are all the same.
+template <typename T>
+BN3D_INLINE Compute<T> first_center(const T* x, int64_t count) {
+  const Compute<T> first = element(x[0]);
+  PartialSums<Compute<T>> from_first;
+  const T* const group[] = {x};
+  const int64_t some = smaller(count, from_first.kWidth);
+  for_each_group(group, some, first, [&](const auto* const* at) {
+    for (int k = 0; k < from_first.kVectors; ++k) from_first.parts[k] += load_nth(at[0], k) - first;
+  });
+  return static_cast<Compute<T>>(first + from_first.total() / some);
+}
+
+// Squares are summed about a center near the block's own mean, so they do not cancel however far
+// the channel's shift is away (a corner of zeros in a CT volume); double brings them to `shift`.
+// The center of the block before does as a rule. Where it does not, the block, which is in cache
+// now, is summed again about its own mean.
+template <typename T>
+BN3D_INLINE void reduce_block(const T* const (&x)[1], int64_t count, double shift,
+                              Compute<T>* center, ShiftedSums* sums) {
+  using F = Compute<T>;
+  ShiftedSums block = sums_about(x, count, *center);
+  // At most half a standard deviation away.
+  if (!(4 * block.sum * block.sum <= count * block.square_sum)) {
+    *center = static_cast<F>(*center + block.sum / count);
+    block = sums_about(x, count, *center);
+  }
   constexpr double kSmallest = 1e-28, kLargest = 1e37;
-  if (!(square_sum > kSmallest * count && square_sum < kLargest)) {
+  if (!(block.square_sum > kSmallest * count && block.square_sum < kLargest)) {
     return reduce_block_wide(x[0], count, shift, sums);
   }
-  const double sum = rest.total(), away = center - shift;
-  sums->sum += sum + count * away;
-  sums->square_sum += square_sum + 2 * away * sum + count * away * away;
+  const double away = *center - shift;
+  sums->sum += block.sum + count * away;
+  sums->square_sum += block.square_sum + 2 * away * block.sum + count * away * away;
 }
 
 template <typename T>
 ShiftedSums reduce(const void* x, ChannelLayout layout, Range range, double shift) {
-  using F = Compute<T>;
   ShiftedSums sums;
+  Compute<T> center = 0;
+  bool first = true;
   const T* const volumes[] = {static_cast<const T*>(x)};
-  for_each_block(volumes, layout, range, [&](const F* const(&values)[1], int64_t count) {
-    reduce_block(values, count, shift, &sums);
+  for_each_block(volumes, layout, range, [&](const T* const(&values)[1], int64_t count) {
+    if (first) center = first_center(values[0], count);
+    first = false;
+    reduce_block(values, count, shift, &center, &sums);
   });
   return sums;
 }

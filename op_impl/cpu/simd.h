@@ -47,10 +47,15 @@ struct ComputeOf<double> {
 template <typename T>
 using Compute = typename ComputeOf<T>::type;
 
+// An element in its arithmetic type.
+BN3D_INLINE float element(float value) { return value; }
+BN3D_INLINE double element(double value) { return value; }
+BN3D_INLINE float element(Half value) { return to_float(value); }
+BN3D_INLINE float element(BFloat16 value) { return to_float(value); }
+
 // Where an element has 16 bits, a vector of them is half as long as the floats it holds.
 typedef uint16_t HalfBits __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
 typedef uint32_t FloatBits __attribute__((vector_size(BN3D_VECTOR_BYTES)));
-typedef int32_t SignedBits __attribute__((vector_size(BN3D_VECTOR_BYTES)));
 
 template <typename T, typename F = Compute<T>>
 BN3D_INLINE Vector<F> load(const T* p) {
@@ -112,13 +117,11 @@ BN3D_INLINE HalfBits pack(Vector<float> v, const Half* /*to*/) {
 #endif
 }
 
+// To nearest even. No carry turns a NaN into a number: those of bfloat16 elements and of
+// arithmetic have no digits below bfloat16's, and scalars come from `number`.
 BN3D_INLINE HalfBits pack(Vector<float> v, const BFloat16* /*to*/) {
   const FloatBits u = (FloatBits)v;
-  const FloatBits rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
-  const FloatBits quiet = (u >> 16) | 0x40u;
-  // Signed, since AVX2 compares nothing else; the sign bit is off.
-  const FloatBits nan = (FloatBits)((SignedBits)(u & 0x7fffffffu) > 0x7f800000);
-  const FloatBits halves = (nan & quiet) | (~nan & rounded);
+  const FloatBits halves = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
 #if defined(__AVX2__) && !defined(__AVX512F__)
   // The compiler's own narrowing goes lane by lane.
   const __m256i packed = _mm256_packus_epi32((__m256i)halves, (__m256i)halves);
@@ -126,6 +129,12 @@ BN3D_INLINE HalfBits pack(Vector<float> v, const BFloat16* /*to*/) {
 #else
   return __builtin_convertvector(halves, HalfBits);
 #endif
+}
+
+// A scalar in the arithmetic type; a NaN without a payload.
+template <typename F>
+BN3D_INLINE F number(double value) {
+  return value == value ? static_cast<F>(value) : static_cast<F>(__builtin_nan(""));
 }
 
 // Writes past the caches, where the processor has vectors of that size; the address must be

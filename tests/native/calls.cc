@@ -53,6 +53,7 @@ void fill_volume(const Case& c, bool gradient, Random* random, Tensor* tensor) {
     const int64_t channel = i / slab % channels;
     double value = gradient ? 0.25 : center_of(c, channel);
     if (gradient || c.data != Data::kConstant) value += scale * random->normal();
+    if (c.data == Data::kMasked && i % slab < slab / 2) value = gradient ? 0 : -100;
     tensor->set(i, c.data == Data::kSpecial ? special(channel, i, value) : value);
   }
 }

@@ -18,8 +18,9 @@ struct EntryPoint {
 
 const std::vector<EntryPoint>& entry_points();
 
-enum class Data { kOrdinary, kFarFromZero, kConstant, kTiny, kHuge, kSpecial };
-constexpr Data kAllData[] = {Data::kOrdinary, Data::kFarFromZero, Data::kConstant,
+// kMasked: a background of one value, where no gradient arrives.
+enum class Data { kOrdinary, kFarFromZero, kConstant, kMasked, kTiny, kHuge, kSpecial };
+constexpr Data kAllData[] = {Data::kOrdinary, Data::kFarFromZero, Data::kConstant, Data::kMasked,
                              Data::kTiny,     Data::kHuge,        Data::kSpecial};
 
 struct Case {

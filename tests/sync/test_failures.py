@@ -11,7 +11,8 @@ def test_a_rank_that_dies(tmp_path):
     job = msrun(HERE / "dies.py", 2, tmp_path, timeout=BOUND)
     assert job.returncode not in (0, -9), job
     assert "exit with exception. Error code: -9" in job.logs["msrun"], job
-    assert "step 1" in job.logs["worker_0"], job
+    # Of step 1 the dead rank may not have sent all.
+    assert "step 0" in job.logs["worker_0"], job
     assert "step 2" not in job.logs["worker_0"], job
 
 

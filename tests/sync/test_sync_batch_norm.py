@@ -7,6 +7,7 @@ import inspect
 import pickle
 import runpy
 from pathlib import Path
+from types import ModuleType
 
 import mindspore as ms
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from mindspore import nn
 
 import bn3d
-from bn3d import backends
+from bn3d import backends, reference
 from bn3d.backends import split, synchronised
 from bn3d.process_groups import Membership
 
@@ -192,6 +193,41 @@ def test_one_all_reduce_in_each_direction(monkeypatch, channels, devices):
         synchronised.values_forward(channels, devices),
         synchronised.values_backward(channels),
     ]
+
+
+def test_operators_get_no_dtype_that_they_do_not_take(monkeypatch):
+    """As on ascend910, which has no bfloat16, and on Ascend of float64."""
+    monkeypatch.setattr(synchronised.ops, "AllReduce", lambda _operation, _group: lambda sums: sums)
+    backend = ModuleType("takes float32")
+    backend.VOLUME_DTYPES = (ms.float32,)
+    given = []
+
+    def recorded(operator):
+        def call(x, *rest):
+            given.append(x.dtype)
+            return operator(x, *rest)
+
+        return call
+
+    native = backends.choose().module
+    for name in ("reduce", "apply", "grad_reduce", "grad_apply"):
+        setattr(backend, name, recorded(getattr(native, name)))
+    forward = synchronised.build(backend, Membership("not there, of 1", 1, 0)).forward_training
+    bn = nn.BatchNorm3d(3).bn2d
+
+    def normalized(x):
+        settings = split.settings(bn.eps, 0.9)
+        return forward(x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings)[0]
+
+    values = np.random.default_rng(0).standard_normal((2, 3, 2, 2, 2))
+    for dtype, atol in ((ms.bfloat16, 2e-2), (ms.float64, 1e-6)):
+        x = ms.Tensor(values, dtype)
+        y = normalized(x)
+        dx = ms.grad(lambda x: normalized(x).astype(ms.float32).sum())(x)
+        assert (y.dtype, dx.dtype) == (dtype, dtype)
+        want = reference.forward_training(values, np.ones(3), np.zeros(3), *np.zeros((2, 3))).y
+        np.testing.assert_allclose(y.astype(ms.float32).asnumpy(), want, atol=atol)
+    assert set(given) == {ms.float32}
 
 
 def test_tables_in_the_documentation():

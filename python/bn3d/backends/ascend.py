@@ -20,6 +20,7 @@ from bn3d.opp.support import SOCS
 
 __all__ = [
     "DTYPES",
+    "VOLUME_DTYPES",
     "apply",
     "compiled",
     "forward_inference",
@@ -40,7 +41,7 @@ _MINDSPORE = {
 DTYPES = tuple(
     dict.fromkeys(name for soc in SOCS if soc_name() in (soc.name, None) for name in soc.dtypes)
 )
-_TAKEN = tuple(_MINDSPORE[name][0] for name in DTYPES)
+VOLUME_DTYPES = tuple(_MINDSPORE[name][0] for name in DTYPES)
 
 
 def _custom(operator: Operator) -> ops.Custom:
@@ -88,24 +89,9 @@ reduce, apply, grad_reduce, grad_apply = (_custom(operator) for operator in OPER
 # kernel by kernel, as in graph mode, and finds these operators.
 compiled = ms.jit
 
-_training, _inference = split.build(
-    split.Provided(reduce, apply, grad_reduce, grad_apply), compiled=compiled
-)
 settings = split.settings
-
-
-def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
-    """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
-    outputs = _training(_taken(x), gamma, beta, moving_mean, moving_variance, settings)
-    return (ops.cast(outputs[0], x.dtype),)
-
-
-def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
-    """y, normalised by the moving statistics. See `bn3d.reference`."""
-    y = _inference(_taken(x), gamma, beta, moving_mean, moving_variance, settings)
-    return ops.cast(y, x.dtype)
-
-
-def _taken(x):
-    """X in a dtype that the package takes: float32 instead of float64, on ascend910 of bfloat16."""
-    return x if x.dtype in _TAKEN else ops.cast(x, ms.float32)
+forward_training, forward_inference = split.build(
+    split.Provided(reduce, apply, grad_reduce, grad_apply),
+    compiled=compiled,
+    dtypes=VOLUME_DTYPES,
+)

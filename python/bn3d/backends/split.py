@@ -14,7 +14,7 @@ and the rest is folded into the vectors of the second operator.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 import mindspore as ms
@@ -113,6 +113,7 @@ def build(
     operators: Operators,
     group: Group | None = None,
     compiled: Callable[[Callable], Callable] | None = None,
+    dtypes: Collection | None = None,
 ) -> Split:
     """A backend's `forward_training` and `forward_inference` from the four operators.
 
@@ -122,6 +123,8 @@ def build(
             alone.
         compiled: wraps what calls the operators, where nothing compiles it anyway, that is in
             PyNative mode; such as `mindspore.jit`.
+        dtypes: those of volumes that the operators take; the others are computed in float32.
+            Default: all.
     """
     training, inference = _Training(operators, group), _Inference(operators)
 
@@ -135,11 +138,14 @@ def build(
         normalize_by_batch = _unless_compiling(compiled, normalize_by_batch)
         normalize_by_constants = _unless_compiling(compiled, normalize_by_constants)
 
+    def taken(x):
+        return x if dtypes is None or x.dtype in dtypes else ops.cast(x, ms.float32)
+
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
         eps, momentum, reductions = settings
         y, mean, rest, variance, count, _ = normalize_by_batch(
-            x, _float32(gamma), _float32(beta), _float32(moving_mean), eps, reductions
+            taken(x), _float32(gamma), _float32(beta), _float32(moving_mean), eps, reductions
         )
         if momentum < 1:
             spare = _at_least_one(count) - 1
@@ -147,14 +153,15 @@ def build(
             _update(moving_mean, mean + rest, (1 - momentum) * _at_most_one(count))
             unbiased = variance * (count / _at_least_one(spare))
             _update(moving_variance, unbiased, (1 - momentum) * _at_most_one(spare))
-        return (y,)
+        return (ops.cast(y, x.dtype),)
 
     def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
         """y, normalised by the moving statistics. See `bn3d.reference`."""
         mean, variance = _float32(moving_mean), _float32(moving_variance)
-        return normalize_by_constants(
-            x, _float32(gamma), _float32(beta), mean, variance, settings[0]
+        y = normalize_by_constants(
+            taken(x), _float32(gamma), _float32(beta), mean, variance, settings[0]
         )
+        return ops.cast(y, x.dtype)
 
     return Split(_unmixed(forward_training), _unmixed(forward_inference))
 

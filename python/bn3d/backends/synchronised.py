@@ -46,7 +46,12 @@ def values_backward(channels: int) -> int:
 @functools.cache
 def build(backend: ModuleType, membership: Membership) -> split.Split:
     """The functions of a backend with batches that span the devices of a group."""
-    return split.build(backend, Group(membership), getattr(backend, "compiled", None))
+    return split.build(
+        backend,
+        Group(membership),
+        getattr(backend, "compiled", None),
+        getattr(backend, "VOLUME_DTYPES", None),
+    )
 
 
 class Group(nn.Cell):
