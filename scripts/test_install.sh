@@ -3,7 +3,8 @@
 # trains a layer with it, and uninstalls it again: scripts/test_install.sh [WAY...]
 # Ways: wheel sdist editable no-compiler native-off offline user. Set PYTHON for another interpreter.
 # MindSpore and the other dependencies come from the environment of PYTHON (system-site-packages),
-# so that interpreter needs them, with pip, build, scikit-build-core and auditwheel.
+# so that interpreter needs them, with pip, scikit-build-core, cmake, ninja and auditwheel; for
+# `user`, at a place that every user may read.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -13,9 +14,12 @@ trap 'rm -rf "$work"' EXIT
 ways=("$@")
 [[ ${#ways[@]} == 0 ]] && ways=(wheel sdist editable no-compiler native-off offline user)
 
-# A copy as a clone has it, so that nothing that was built here helps.
-git archive --format=tar --prefix=source/ HEAD | tar -x -C "$work"
 cd "$work" || exit 1
+
+sources() { # sources NAME: a copy as a clone has it, so that nothing that was built helps
+  mkdir -p "$work/sources of $1" &&
+    git -C "$root" archive --format=tar HEAD | tar -x -C "$work/sources of $1"
+}
 
 fresh() { # fresh NAME: a virtual environment that sees the dependencies
   "$PYTHON" -m venv --without-pip "$work/$1" || return
@@ -51,10 +55,11 @@ leaves_nothing() {
 
 build() { # build wheel|sdist: into $work/dist
   python=$PYTHON
+  sources "$1" || return
   if [[ $1 == wheel ]]; then
-    pip wheel --no-deps --no-build-isolation -w "$work/dist" "$work/source"
+    pip wheel --no-deps --no-build-isolation -w "$work/dist" "$work/sources of wheel"
   else
-    (cd "$work/source" && "$PYTHON" -c "
+    (cd "$work/sources of sdist" && "$PYTHON" -c "
 import sys
 from scikit_build_core.build import build_sdist
 build_sdist(sys.argv[1])" "$work/dist" >/dev/null)
@@ -70,15 +75,17 @@ way() {
       build sdist && fresh sdist && install "$work"/dist/*.tar.gz && trains native &&
         leaves_nothing ;;
     editable)
-      fresh editable && install --editable "$work/source" && trains native && leaves_nothing ;;
+      sources editable && fresh editable && install --editable "$work/sources of editable" &&
+        trains native && leaves_nothing ;;
     no-compiler)
-      # cmake and ninja without any compiler; CC and CXX name none either.
-      mkdir -p "$work/tools" && ln -sf "$(command -v cmake)" "$(command -v ninja)" "$work/tools/"
-      fresh "no compiler" && PATH="$work/tools" CC= CXX= install "$work/source" &&
+      # CMake looks in /usr/bin whatever the PATH is; a compiler that is not there stops that.
+      sources no-compiler && fresh "no compiler" &&
+        CC=/nonexistent/cc CXX=/nonexistent/c++ install "$work/sources of no-compiler" &&
         trains composed && leaves_nothing ;;
     native-off)
-      fresh native-off && CMAKE_ARGS=-DBN3D_NATIVE=OFF install "$work/source" &&
-        trains composed && leaves_nothing ;;
+      sources native-off && fresh native-off &&
+        CMAKE_ARGS=-DBN3D_NATIVE=OFF install "$work/sources of native-off" && trains composed &&
+        leaves_nothing ;;
     offline)
       [[ -e $(echo "$work"/dist/*.whl) ]] || build wheel
       fresh offline && install --no-index --find-links "$work/dist" bn3d && trains native &&
