@@ -147,7 +147,10 @@ class BatchNorm3d(nn.BatchNorm3d):
         _check_input(x.shape, x.dtype, self.bn2d.num_features)
         if execution.is_exporting():
             return self._construct_stock(x)
-        if _is_half(x.dtype) and ops.exp(self._half).dtype == ms.float32:
+        if _is_half(x.dtype) and (
+            execution.is_widening()
+            or (execution.is_compiling() and ops.exp(self._half).dtype == ms.float32)
+        ):
             # Mixed precision at level "auto" computes exp, and BatchNorm, in float32; our
             # operators are not on its list.
             x = ops.cast(x, ms.float32)

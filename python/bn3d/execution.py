@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from mindspore import nn, ops
+from mindspore._c_expression.amp import get_curr_amp_strategy
 from mindspore.rewrite.common import namespace
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "is_deriving_gradient",
     "is_exporting",
     "is_recomputing",
+    "is_widening",
     "keep_in_rewrites",
 ]
 
@@ -68,6 +70,23 @@ class _IsDerivingGradient(_is_deriving_gradient):
     def __call__(self) -> bool:
         return _calls_of("mindspore.ops.composite.base", "_pynative_forward_run") > 1
 
+
+@ops.constexpr(get_instance=False)
+def _is_widening() -> bool:
+    return False
+
+
+class _IsWidening(_is_widening):
+    def __call__(self) -> bool:
+        strategy = get_curr_amp_strategy()
+        return strategy is not None and any(
+            operator == "BatchNorm" for operator, _ in strategy.get_black_list()
+        )
+
+
+# Whether PyNative mode computes BatchNorm in float32, in mixed precision of level "auto". A graph
+# tells by the dtype of an operator; asking for that in PyNative mode costs milliseconds.
+is_widening = _IsWidening()
 
 # Whether PyNative mode takes the gradient of a gradient.
 is_deriving_gradient = _IsDerivingGradient()
