@@ -76,25 +76,21 @@ def _zeros(shape, dtype):
     return Tensor(shape=shape, dtype=dtype, init=Zero()).init_data()
 
 
+def _zeros_like(*tensors):
+    return tuple([_zeros(tensor.shape, tensor.dtype) for tensor in tensors])
+
+
 def _bprop_gradient_training(dy, x, gamma, saved, out, dout):
     d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, saved[2], dout)
     # mean and 1/sqrt(variance + eps) are functions of x, and were derived as such.
-    return d_dy, d_x, d_gamma, _zeros(saved.shape, saved.dtype)
+    return (d_dy, d_x, d_gamma, *_zeros_like(saved))
 
 
 def _bprop_gradient_inference(
     dy, x, gamma, beta, moving_mean, moving_variance, settings, out, dout
 ):
     d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, moving_mean, out[3], dout)
-    return (
-        d_dy,
-        d_x,
-        d_gamma,
-        _zeros(beta.shape, beta.dtype),
-        _zeros(moving_mean.shape, moving_mean.dtype),
-        _zeros(moving_variance.shape, moving_variance.dtype),
-        _zeros(settings.shape, settings.dtype),
-    )
+    return (d_dy, d_x, d_gamma, *_zeros_like(beta, moving_mean, moving_variance, settings))
 
 
 _gradient_training = _custom(
@@ -121,28 +117,14 @@ _gradient_inference = _custom(
 
 def _bprop_training(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
     dx, dgamma, dbeta = _gradient_training(dout[0], x, gamma, out[1])
-    return (
-        dx,
-        dgamma,
-        dbeta,
-        _zeros(moving_mean.shape, moving_mean.dtype),
-        _zeros(moving_variance.shape, moving_variance.dtype),
-        _zeros(settings.shape, settings.dtype),
-    )
+    return (dx, dgamma, dbeta, *_zeros_like(moving_mean, moving_variance, settings))
 
 
 def _bprop_inference(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
     dx, dgamma, dbeta, _ = _gradient_inference(
         dout, x, gamma, beta, moving_mean, moving_variance, settings
     )
-    return (
-        dx,
-        dgamma,
-        dbeta,
-        _zeros(moving_mean.shape, moving_mean.dtype),
-        _zeros(moving_variance.shape, moving_variance.dtype),
-        _zeros(settings.shape, settings.dtype),
-    )
+    return (dx, dgamma, dbeta, *_zeros_like(moving_mean, moving_variance, settings))
 
 
 class _InPlaceCustom(ops.Custom):
