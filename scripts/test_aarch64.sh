@@ -15,7 +15,7 @@ run() { # run BUILD COMMAND...: prints what the driver says
   shift
   cmake --build "$build" >&2
   "$@" "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so" "${most[@]}" |
-    tee /dev/stderr
+    tee -a /dev/stderr
 }
 
 most=("$@")
