@@ -1,9 +1,10 @@
 """Trains for many steps and watches memory and drift: `python scripts/soak.py [--steps 10000]`.
 
 A small network trains with `bn3d.BatchNorm3d`, and in a process of its own with
-`mindspore.nn.BatchNorm3d`, whose growth of memory is MindSpore's. Every hundredth step resident
-memory is read, and the layer's output and moving statistics are compared with `bn3d.reference`,
-which follows the moving statistics in float64 over all steps.
+`mindspore.nn.BatchNorm3d`, whose growth of memory is MindSpore's; `--layer bare` trains with an
+`ops.Custom` whose kernels only copy (`bare_custom.py`). Every hundredth step resident memory is
+read, and the layer's output and moving statistics are compared with `bn3d.reference`, which
+follows the moving statistics in float64 over all steps.
 
 Exit code 1 if over the second half memory grew by more than 2 KiB a step beyond what it grew by
 with the stock layer, or a value of bn3d's is further from the judge's than 1e-4 of its scale.
@@ -20,12 +21,13 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+from bare_custom import BareCustom
 from mindspore import Tensor, nn, ops
 
 import bn3d
 from bn3d import reference
 
-LAYERS = {"bn3d": bn3d.BatchNorm3d, "stock": nn.BatchNorm3d}
+LAYERS = {"bn3d": bn3d.BatchNorm3d, "stock": nn.BatchNorm3d, "bare": BareCustom}
 SHAPE = (4, 8, 4, 12, 12)
 MAX_GROWTH_KIB = 2  # a step, beyond stock's
 MAX_DRIFT = 1e-4
@@ -48,32 +50,46 @@ class Network(nn.Cell):
         return ops.mean(ops.square(self.dense(pooled) - 1)), normalized
 
 
+class _Judge:
+    """Follows a layer in float64."""
+
+    def __init__(self, cell: nn.Cell):
+        self.cell = cell
+        self.moving = np.zeros(SHAPE[1]), np.ones(SHAPE[1])
+
+    def step(self, x: np.ndarray):
+        """What the layer, with its parameters before the step, is to make of x."""
+        gamma, beta = self.cell.gamma.asnumpy(), self.cell.beta.asnumpy()
+        expected = reference.forward_training(x, gamma, beta, *self.moving)
+        self.moving = expected.moving_mean, expected.moving_variance
+        return expected
+
+    def distance(self, y: Tensor, expected) -> float:
+        """Largest error of the layer's values after the step, relative to their scale."""
+        got = (y, self.cell.moving_mean, self.cell.moving_variance)
+        wanted = (expected.y, *self.moving)
+        return max(
+            float(np.abs(g.asnumpy() - w).max() / np.abs(w).max())
+            for g, w in zip(got, wanted, strict=True)
+        )
+
+
 def train(layer: str, steps: int) -> dict:
     """Growth in KiB a step over the second half, and the largest distance from the judge."""
     net = Network(layer).set_train()
     optimizer = nn.SGD(net.trainable_params(), 0.01)
     gradient = ms.value_and_grad(net, None, optimizer.parameters, has_aux=True)
+    judge = _Judge(net.norm.bn2d) if layer != "bare" else None
     rng = np.random.default_rng(0)
-    moving_mean, moving_variance = np.zeros(SHAPE[1]), np.ones(SHAPE[1])
     memory, drift, started = {}, 0.0, time.monotonic()
     for step in range(1, steps + 1):
         # A mean that wanders, so that the moving statistics have to follow.
         x = rng.standard_normal(SHAPE).astype(np.float32) + np.float32(5 * np.sin(step / 500))
-        gamma, beta = net.norm.bn2d.gamma.asnumpy(), net.norm.bn2d.beta.asnumpy()
+        expected = judge.step(x) if judge else None
         (_, y), gradients = gradient(Tensor(x))
         optimizer(gradients)
-        expected = reference.forward_training(x, gamma, beta, moving_mean, moving_variance)
-        moving_mean, moving_variance = expected.moving_mean, expected.moving_variance
         if step % 100 == 0:
-            cell = net.norm.bn2d
-            pairs = (
-                (y, expected.y),
-                (cell.moving_mean, moving_mean),
-                (cell.moving_variance, moving_variance),
-            )
-            for got, wanted in pairs:
-                error = np.abs(got.asnumpy() - wanted).max() / np.abs(wanted).max()
-                drift = max(drift, float(error))
+            drift = max(drift, judge.distance(y, expected)) if judge else drift
             memory[step] = resident_kib()
         if step % 1000 == 0:
             text = f"{layer} step {step}: {memory[step] / 1024:.1f} MiB, drift {drift:.1e}"
@@ -95,7 +111,7 @@ def main() -> int:
         return 0
 
     results = {}
-    for layer in LAYERS:
+    for layer in ("bn3d", "stock"):
         command = [sys.executable, __file__, *sys.argv[1:], "--layer", layer]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         result = results[layer] = json.loads(done.stdout)
