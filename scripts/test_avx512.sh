@@ -9,8 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 most=${1:-20000}
-work=$(mktemp -d)
-trap '[[ -z $emulator ]] || kill "$emulator"; rm -rf "$work"' EXIT
+scratch=$(mktemp -d)
+trap '[[ -z $emulator ]] || kill "$emulator"; rm -rf "$scratch"' EXIT
 emulator=
 
 cmake -S . -B build/native-tests -G Ninja -DBN3D_NATIVE_TESTS=ON >/dev/null
@@ -18,64 +18,64 @@ cmake --build build/native-tests >/dev/null
 driver=build/native-tests/tests/native/driver library=build/native-tests/op_impl/cpu/libbn3d_cpu.so
 
 # The system: busybox, the driver, and the libraries that it loads.
-mkdir -p "$work"/root/{bin,proc,work} "$work/iso/isolinux"
-cp /bin/busybox "$work/root/bin/"
-cp "$driver" "$library" "$work/root/work/"
+mkdir -p "$scratch"/system/{bin,proc} "$scratch/iso/isolinux"
+cp /bin/busybox "$scratch/system/bin/"
+cp "$driver" "$library" "$scratch/system/"
 for file in $({ ldd "$driver"; ldd "$library"; } | grep -o '/[^ ]*' | sort -u); do
-  install -D "$file" "$work/root$file"
+  install -D "$file" "$scratch/system$file"
 done
-cat >"$work/root/init" <<INIT
+cat >"$scratch/system/init" <<INIT
 #!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
-for isa in avx2 avx512; do BN3D_ISA=\$isa /work/driver /work/${library##*/} $most; done
+for isa in avx2 avx512; do BN3D_ISA=\$isa /driver /${library##*/} $most; done
 echo end
 exec /bin/busybox sleep 1d
 INIT
-chmod +x "$work/root/init"
-(cd "$work/root" && find . | cpio -o -H newc --quiet | gzip -1 >../iso/initrd.gz)
+chmod +x "$scratch/system/init"
+(cd "$scratch/system" && find . | cpio -o -H newc --quiet | gzip -1 >../iso/initrd.gz)
 
 # A kernel that boots it from a CD. Without XSAVEC and XSAVES (321, 323), of whose areas Bochs 2.7
 # reports the wrong size, so that Linux would turn AVX off.
 image=$(apt-cache depends linux-image-amd64 | awk '/Depends/ {print $2; exit}')
-(cd "$work" && apt-get download -qq "$image" 2>/dev/null)
-dpkg-deb --fsys-tarfile "$work/$image"*.deb | tar -x -C "$work" ./boot
-cp "$work"/boot/vmlinuz-* "$work/iso/vmlinuz"
-cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$work/iso/isolinux/"
-cat >"$work/iso/isolinux/isolinux.cfg" <<'BOOT'
+(cd "$scratch" && apt-get download -qq "$image" 2>/dev/null)
+dpkg-deb --fsys-tarfile "$scratch/$image"*.deb | tar -x -C "$scratch" ./boot
+cp "$scratch"/boot/vmlinuz-* "$scratch/iso/vmlinuz"
+cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$scratch/iso/isolinux/"
+cat >"$scratch/iso/isolinux/isolinux.cfg" <<'BOOT'
 default linux
 label linux
   kernel /vmlinuz
   append initrd=/initrd.gz console=ttyS0 quiet mitigations=off clearcpuid=321,323 nosmp noapic acpi=off
 BOOT
-xorriso -as mkisofs -quiet -o "$work/boot.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
-  -no-emul-boot -boot-load-size 4 -boot-info-table "$work/iso" 2>/dev/null
+xorriso -as mkisofs -quiet -o "$scratch/boot.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
+  -no-emul-boot -boot-load-size 4 -boot-info-table "$scratch/iso" 2>/dev/null
 
-cat >"$work/bochsrc" <<BOCHS
+cat >"$scratch/bochsrc" <<BOCHS
 megs: 768
 cpu: model=corei7_skylake_x, ips=100000000
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
-ata0-master: type=cdrom, path=$work/boot.iso, status=inserted
+ata0-master: type=cdrom, path=$scratch/boot.iso, status=inserted
 boot: cdrom
-com1: enabled=1, mode=file, dev=$work/said
-log: $work/log
+com1: enabled=1, mode=file, dev=$scratch/said
+log: $scratch/log
 display_library: term
 clock: sync=none
 BOCHS
-echo c >"$work/continue" # Debian's Bochs starts in its debugger
-touch "$work/said"
+echo c >"$scratch/continue" # Debian's Bochs starts in its debugger
+touch "$scratch/said"
 # Its display wants a terminal.
-TERM=xterm script -qc "exec bochs -q -f $work/bochsrc -rc $work/continue" /dev/null >/dev/null 2>&1 &
+TERM=xterm script -qc "exec bochs -q -f $scratch/bochsrc -rc $scratch/continue" /dev/null >/dev/null 2>&1 &
 emulator=$!
-until grep -q '^end' "$work/said"; do
-  kill -0 "$emulator" 2>/dev/null || { cat "$work/log" >&2; echo "Bochs ended" >&2; exit 1; }
+until grep -q '^end' "$scratch/said"; do
+  kill -0 "$emulator" 2>/dev/null || { cat "$scratch/log" >&2; echo "Bochs ended" >&2; exit 1; }
   sleep 5
 done
-tr -d '\r' <"$work/said" | grep digest
-digests=$(grep -c ' 0 failed, digest' "$work/said")
-different=$(grep -o 'digest [0-9a-f]*' "$work/said" | sort -u | wc -l)
-if [[ $digests != 2 || $different != 1 ]] || ! grep -q '^avx512: ' "$work/said"; then
-  cat "$work/said" >&2
+tr -d '\r' <"$scratch/said" | grep digest
+digests=$(grep -c ' 0 failed, digest' "$scratch/said")
+different=$(grep -o 'digest [0-9a-f]*' "$scratch/said" | sort -u | wc -l)
+if [[ $digests != 2 || $different != 1 ]] || ! grep -q '^avx512: ' "$scratch/said"; then
+  cat "$scratch/said" >&2
   echo "AVX-512 is not as AVX2" >&2
   exit 1
 fi
