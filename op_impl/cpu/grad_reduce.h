@@ -19,10 +19,9 @@ void grad_reduce_block_wide(const T* dy, const T* x, int64_t count, double mean,
 }
 
 template <typename T>
-BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count, double mean,
+BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count, Compute<T> center,
                                    GradSums* sums) {
   using F = Compute<T>;
-  const F center = number<F>(mean);
   PartialSums<F> sum, product;
   for_each_group(dy_and_x, count, F{0}, [&](const auto* const* at) {
     for (int k = 0; k < sum.kVectors; ++k) {
@@ -40,7 +39,7 @@ BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count,
   const double magnitude = product_total < 0 ? -product_total : product_total;
   if (!(magnitude > kSmallest * count && magnitude < kLargest && sum_total < kLargest &&
         sum_total > -kLargest)) {
-    return grad_reduce_block_wide(dy_and_x[0], dy_and_x[1], count, mean, sums);
+    return grad_reduce_block_wide(dy_and_x[0], dy_and_x[1], count, center, sums);
   }
   sums->dy += sum_total;
   sums->dy_centered += product_total;
@@ -50,7 +49,7 @@ template <typename T>
 GradSums grad_reduce(const void* dy, const void* x, ChannelLayout layout, Range range,
                      double mean) {
   // About a mean that float holds, a difference that is exact near it; the rest follows once.
-  const double center = number<Compute<T>>(mean);
+  const Compute<T> center = number<Compute<T>>(mean);
   GradSums sums;
   const T* const volumes[] = {static_cast<const T*>(dy), static_cast<const T*>(x)};
   for_each_block(volumes, layout, range, [&](const T* const(&values)[2], int64_t count) {
