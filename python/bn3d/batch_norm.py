@@ -220,21 +220,21 @@ def _is_half(dtype):
     return dtype in (ms.float16, ms.bfloat16)
 
 
+def _wrong_type(got):
+    return TypeError(
+        f"BatchNorm3d: x must be a Tensor of float32, float16, bfloat16 or float64, got {got}"
+    )
+
+
 @ops.constexpr
 def _refuse(kind):
-    raise TypeError(
-        "BatchNorm3d: x must be a Tensor of float32, float16, bfloat16 or float64, "
-        f"got {getattr(kind, '__name__', kind)}"
-    )
+    raise _wrong_type(getattr(kind, "__name__", kind))
 
 
 @ops.constexpr
 def _check_input(shape, dtype, num_features):
     if dtype not in _DTYPES:
-        raise TypeError(
-            "BatchNorm3d: x must be a Tensor of float32, float16, bfloat16 or float64, "
-            f"got {dtype!r}"
-        )
+        raise _wrong_type(repr(dtype))
     if shape is None:
         return  # a rank that is not known yet
     if len(shape) != 5:

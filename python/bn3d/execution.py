@@ -1,6 +1,6 @@
 """What MindSpore is doing right now, as far as a layer has to know it.
 
-MindSpore offers no question for either, so the answer is in who called, or in what calls.
+MindSpore offers no question for most of it, so the answer is in who called, or in what calls.
 """
 
 from __future__ import annotations
