@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import mindspore as ms
@@ -17,6 +16,7 @@ from mindspore import Tensor, nn
 from typer.testing import CliRunner
 
 import bn3d
+from archives import archive
 from bn3d import backends, library
 from bn3d.cli import app
 
@@ -315,15 +315,6 @@ def invoke_and_fail(arguments, says):
 @pytest.mark.parametrize("arguments, says", COMMANDS, ids=str)
 def test_command_line(no_cann, arguments, says):
     invoke_and_fail(arguments, says)
-
-
-def archive(members):
-    def write(path):
-        with zipfile.ZipFile(path, "w") as file:
-            for name, text in members.items():
-                file.writestr(name, text)
-
-    return write
 
 
 def cut_archive(path):

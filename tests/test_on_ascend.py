@@ -11,17 +11,16 @@ import pytest
 pytestmark = pytest.mark.ascend
 
 
+def run_python(environment, *arguments):
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture
 def device(child_environment):
     """Asked in a process of its own: a process has one device target for good."""
     script = "from bn3d.verify.session import set_device; print(set_device('Ascend').name)"
-    asked = subprocess.run(
-        [sys.executable, "-c", script],
-        env=child_environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    asked = run_python(child_environment, "-c", script)
     if "DeviceError: " in asked.stderr:
         pytest.skip(asked.stderr.rpartition("DeviceError: ")[2].strip())
     assert asked.returncode == 0, asked.stderr
@@ -29,10 +28,8 @@ def device(child_environment):
 
 def test_verify_passes(device, child_environment, tmp_path):
     file = tmp_path / "verify.json"
-    command = [sys.executable, "-m", "bn3d.cli", "verify", "--device", "Ascend", "--json", file]
-    done = subprocess.run(
-        command, env=child_environment, capture_output=True, text=True, check=False
-    )
+    verify = ("-m", "bn3d.cli", "verify", "--device", "Ascend", "--json", file)
+    done = run_python(child_environment, *verify)
     wrong = [check for check in json.loads(file.read_text())["checks"] if not check["ok"]]
     assert done.returncode == 0, wrong
 
@@ -42,11 +39,6 @@ def test_the_backend_is_ours(device, child_environment):
         "import mindspore as ms; ms.set_device('Ascend')\n"
         "from bn3d import backends; print(backends.choose().name)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=child_environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(child_environment, "-c", script)
+    done.check_returncode()
     assert done.stdout.splitlines()[-1] == "ascend"

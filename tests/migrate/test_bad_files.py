@@ -5,7 +5,6 @@ a line that says what is wrong, no traceback, nothing written.
 from __future__ import annotations
 
 import pickle
-import zipfile
 from pathlib import Path
 
 import mindspore as ms
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from archives import archive
 from bn3d.cli import app
 from migrate.resnets import ResNet, torch_resnet
 
@@ -56,15 +56,6 @@ def cut(write, kept):
         path.write_bytes(data[: int(len(data) * kept)])
 
     return shorten
-
-
-def archive(members):
-    def write(path):
-        with zipfile.ZipFile(path, "w") as file:
-            for name, contents in members.items():
-                file.writestr(name, contents)
-
-    return write
 
 
 good_pt = torch_file(state)
