@@ -3,8 +3,8 @@
     python scripts/lock.py >requirements-test.lock
 
 It is this project's dependencies with the extra `test` and theirs, each with its version and
-licence. `pip install -r requirements-test.lock` makes the same environment again on the same
-version of Python, 3.11 or later; `scripts/audit.sh` looks for known vulnerabilities in it.
+licence. `scripts/test.sh` installs these versions on the version of Python in the first line, 3.11
+or later; `scripts/audit.sh` looks for known vulnerabilities in them.
 """
 
 from __future__ import annotations

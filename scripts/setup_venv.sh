@@ -1,6 +1,7 @@
 # Sourced by the scripts beside it: `setup_venv EXTRA...` makes .venv in the repository's root,
 # installs bn3d with these extras into it and sets PYTHON to its interpreter.
-# An existing .venv is used again; pip runs only if the sources changed since.
+# An existing .venv is used again; pip runs only if the sources changed since. With the extra
+# `test` the versions are those of requirements-test.lock, on the Python that it was made for.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -8,14 +9,19 @@ setup_venv() {
   PYTHON=$ROOT/.venv/bin/python
   "$PYTHON" -c 'import pip' 2>/dev/null || make_venv || return
 
-  local extras wanted stamp
+  local extras wanted stamp locked=() version
   extras=$(IFS=,; echo "$*")
   stamp=$ROOT/.venv/bn3d-$extras.installed
   wanted=$(fingerprint)
   [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
+  version=$("$PYTHON" --version)
+  if [[ " $* " == *" test "* && $(<"$ROOT/requirements-test.lock") == "# ${version%.*};"* ]]; then
+    locked=(--constraint "$ROOT/requirements-test.lock")
+  fi
 
   echo "Installing bn3d[$extras] into $ROOT/.venv (the first time takes some minutes)" >&2
-  "$PYTHON" -m pip install --disable-pip-version-check --quiet "$ROOT[$extras]" || {
+  "$PYTHON" -m pip install --disable-pip-version-check --quiet \
+    ${locked[@]+"${locked[@]}"} "$ROOT[$extras]" || {
     echo "pip could not install bn3d[$extras]; its message is above." >&2
     return 1
   }
@@ -25,7 +31,7 @@ setup_venv() {
 
 make_venv() {
   local candidate
-  for candidate in python3.12 python3.11 python3.10 python3 python; do
+  for candidate in python3.11 python3.12 python3.10 python3 python; do
     "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
       2>/dev/null || continue
     if ! "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -42,6 +48,6 @@ make_venv() {
 
 # What is installed comes from these; a change to any of them installs again.
 fingerprint() {
-  (cd "$ROOT" && find CMakeLists.txt pyproject.toml python op_proto op_impl \
+  (cd "$ROOT" && find CMakeLists.txt pyproject.toml requirements-test.lock python op_proto op_impl \
     -type f -not -name '*.pyc' -not -name '*.so' -exec cksum {} + | sort | cksum)
 }
