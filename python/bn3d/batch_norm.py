@@ -155,21 +155,16 @@ class BatchNorm3d(nn.BatchNorm3d):
             # operators are not on its list.
             x = ops.cast(x, ms.float32)
         bn = self.bn2d
-        gamma = bn.gamma
-        if execution.is_deriving_gradient():
-            # PyNative mode hands a Parameter to `bprop` as a constant unless the inner gradient
-            # is taken towards it; the result of an operator stays what it is.
-            gamma = ops.reshape(gamma, gamma.shape)
         if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
             settings = self._settings
             if execution.is_recomputing():
                 settings = self._settings_without_update
             outputs = self._forward_training(
-                x, gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings
+                x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings
             )
             return outputs[0]
         return self._forward_inference(
-            x, gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
+            x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
 
     def _group(self):

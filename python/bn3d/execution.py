@@ -13,7 +13,6 @@ from mindspore.rewrite.common import namespace
 
 __all__ = [
     "is_compiling",
-    "is_deriving_gradient",
     "is_exporting",
     "is_recomputing",
     "is_widening",
@@ -62,16 +61,6 @@ class _IsRecomputing(_is_recomputing):
 
 
 @ops.constexpr(get_instance=False)
-def _is_deriving_gradient() -> bool:
-    return False  # only PyNative mode makes a difference
-
-
-class _IsDerivingGradient(_is_deriving_gradient):
-    def __call__(self) -> bool:
-        return _calls_of("mindspore.ops.composite.base", "_pynative_forward_run") > 1
-
-
-@ops.constexpr(get_instance=False)
 def _is_widening() -> bool:
     return False
 
@@ -87,9 +76,6 @@ class _IsWidening(_is_widening):
 # Whether PyNative mode computes BatchNorm in float32, in mixed precision of level "auto". A graph
 # tells by the dtype of an operator; asking for that in PyNative mode costs milliseconds.
 is_widening = _IsWidening()
-
-# Whether PyNative mode takes the gradient of a gradient.
-is_deriving_gradient = _IsDerivingGradient()
 
 # Whether MindSpore compiles the caller, in graph mode or in `mindspore.jit`.
 is_compiling = _IsCompiling()

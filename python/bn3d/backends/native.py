@@ -9,12 +9,10 @@ Importing this module loads the library and registers its operators; it raises
 
 from __future__ import annotations
 
-import functools
-
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
-from mindspore.common.initializer import Zero
+from mindspore.common import _Function
 from mindspore.ops import CustomRegOp, DataType
 from mindspore.ops import signature as sig
 
@@ -23,6 +21,7 @@ from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
     gradient_of_gradient_training,
 )
+from bn3d.execution import is_compiling
 from bn3d.operators import OPERATORS, Operator
 
 __all__ = [
@@ -67,17 +66,8 @@ def settings(eps: float, momentum: float) -> Tensor:
     return Tensor(np.array([eps, momentum]).view(np.int64))
 
 
-@ops.constexpr
-@functools.cache
-def _zeros(shape, dtype):
-    """Zeros that are made once: an operator for each would cost more than the gradient itself
-    of a small volume in PyNative mode.
-    """
-    return Tensor(shape=shape, dtype=dtype, init=Zero()).init_data()
-
-
 def _zeros_like(*tensors):
-    return tuple([_zeros(tensor.shape, tensor.dtype) for tensor in tensors])
+    return tuple([ops.zeros_like(tensor) for tensor in tensors])
 
 
 def _bprop_gradient_training(dy, x, gamma, saved, out, dout):
@@ -150,8 +140,7 @@ class _InPlaceCustom(ops.Custom):
         self.recompute(False)
 
 
-# (y, saved), normalised by the batch; updates the moving statistics.
-forward_training = _custom(
+_forward_training = _custom(
     "Bn3dForwardTraining",
     "x gamma beta moving_mean moving_variance settings",
     "y saved",
@@ -160,14 +149,67 @@ forward_training = _custom(
     _InPlaceCustom,
 )
 
-# y, normalised by the moving statistics.
-forward_inference = _custom(
+_forward_inference = _custom(
     "Bn3dForwardInference",
     "x gamma beta moving_mean moving_variance settings",
     "y",
     lambda x, gamma, beta, moving_mean, moving_variance, settings: x,
     _bprop_inference,
 )
+
+
+def _cast(x, dtype):
+    """In PyNative mode mixed precision casts what an operator gets, so y and dy can have another
+    dtype than the layer's input.
+    """
+    return x if x.dtype == dtype else ops.cast(x, dtype)
+
+
+class _Training(_Function):
+    """`_forward_training` for PyNative mode, where a `bprop` costs as much as a kernel: MindSpore
+    records and replays it as a network of its own.
+    """
+
+    @staticmethod
+    def forward(ctx, x, gamma, *others):
+        y, saved = _forward_training(x, gamma, *others)
+        ctx.save_for_backward(x, gamma, saved)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, gamma, saved = ctx.saved_tensors
+        dx, dgamma, dbeta = _gradient_training(dy, _cast(x, dy.dtype), gamma, saved)
+        return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
+
+
+class _Inference(_Function):
+    """The same of `_forward_inference`."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        ctx.save_for_backward(*inputs)
+        return _forward_inference(*inputs)
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, *others = ctx.saved_tensors
+        dx, dgamma, dbeta, _ = _gradient_inference(dy, _cast(x, dy.dtype), *others)
+        return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
+
+
+def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
+    """(y, ...), normalised by the batch; updates the moving statistics."""
+    if is_compiling():
+        return _forward_training(x, gamma, beta, moving_mean, moving_variance, settings)
+    return (_Training.apply(x, gamma, beta, moving_mean, moving_variance, settings),)
+
+
+def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
+    """y, normalised by the moving statistics."""
+    if is_compiling():
+        return _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings)
+    return _Inference.apply(x, gamma, beta, moving_mean, moving_variance, settings)
 
 
 def _operator(operator: Operator) -> ops.Custom:
