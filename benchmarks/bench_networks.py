@@ -94,20 +94,24 @@ def training_step(network: Network, change: Callable) -> Callable[[], object]:
 
 
 def _table(rows: list[dict]) -> Table:
-    table = Table(title="A training step, milliseconds: median")
+    table = Table(title="A training step, milliseconds: median (20 %..80 %)")
     for name in ("network", "mode", "layers", "stock", "bn3d", "faster by"):
         table.add_column(name, justify="left" if name in ("network", "mode") else "right")
     for row in rows:
-        stock, ours = (row["milliseconds"][name]["p50"] for name in ("stock", "bn3d"))
+        stock, ours = (row["milliseconds"][name] for name in ("stock", "bn3d"))
         table.add_row(
             row["network"],
             row["mode"],
             str(row["swapped_layers"]),
-            f"{stock:.0f}",
-            f"{ours:.0f}",
-            f"{stock / ours:.2f}",
+            _median(stock),
+            _median(ours),
+            f"{stock['p50'] / ours['p50']:.2f}",
         )
     return table
+
+
+def _median(timing: dict) -> str:
+    return f"{timing['p50']:.0f} ({timing['p20']:.0f}..{timing['p80']:.0f})"
 
 
 if __name__ == "__main__":
