@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bn3d.bench.cases import MODES
-from bn3d.bench.report import describe_run
+from bn3d.bench.report import describe_run, median, quantiles
 from bn3d.bench.session import measuring_process
 from bn3d.bench.timing import Effort, other_load, take_turns
 
@@ -98,20 +98,15 @@ def _table(rows: list[dict]) -> Table:
     for name in ("network", "mode", "layers", "stock", "bn3d", "faster by"):
         table.add_column(name, justify="left" if name in ("network", "mode") else "right")
     for row in rows:
-        stock, ours = (row["milliseconds"][name] for name in ("stock", "bn3d"))
         table.add_row(
             row["network"],
             row["mode"],
             str(row["swapped_layers"]),
-            _median(stock),
-            _median(ours),
-            f"{stock['p50'] / ours['p50']:.2f}",
+            quantiles(row, "stock"),
+            quantiles(row, "bn3d"),
+            f"{median(row, 'stock') / median(row, 'bn3d'):.2f}",
         )
     return table
-
-
-def _median(timing: dict) -> str:
-    return f"{timing['p50']:.0f} ({timing['p20']:.0f}..{timing['p80']:.0f})"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,16 @@ from rich.table import Table
 
 from bn3d.bench.cases import MODES, STEPS, Case
 
-__all__ = ["describe_run", "kernel_table", "layer_table", "profile_table", "ratio_table", "ratios"]
+__all__ = [
+    "describe_run",
+    "kernel_table",
+    "layer_table",
+    "median",
+    "profile_table",
+    "quantiles",
+    "ratio_table",
+    "ratios",
+]
 
 COLUMNS = ("bn3d", "stock", "torch", "copy")
 
@@ -66,7 +75,7 @@ def layer_table(rows: list[dict], mode: str, step: str) -> Table:
     for name in ("stock\n/ bn3d", "torch\n/ bn3d"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in _select(rows, mode, step):
-        times = [_cell(row, name) for name in COLUMNS]
+        times = [quantiles(row, name) for name in COLUMNS]
         against = [_times(_ratio(row, name)) for name in ("stock", "torch")]
         table.add_row(str(case_of(row)), *times, *against)
     return table
@@ -167,7 +176,8 @@ def _select(rows: Iterable[dict], mode: str, step: str) -> list[dict]:
     return [row for row in rows if (row["mode"], row["step"]) == (mode, step)]
 
 
-def _cell(row: dict, name: str) -> str:
+def quantiles(row: dict, name: str) -> str:
+    """A contender's "median (20 %..80 %)" in milliseconds, or why it refused."""
     timing = row["milliseconds"].get(name)
     if timing is None:
         return row["refused"][name].split(":")[0]
