@@ -30,8 +30,8 @@ class BatchNorm3d(nn.BatchNorm3d):
 
     The arguments are those of `mindspore.nn.BatchNorm3d` 2.7 to 2.10, and stay so whatever the
     installed MindSpore takes; `from_torch_args` takes PyTorch's. The parameters are
-    `bn2d.gamma`, `bn2d.beta`, `bn2d.moving_mean` and `bn2d.moving_variance`, float32 (C,)
-    or of `dtype`; checkpoints of the stock layer load into it and the other way round.
+    `bn2d.gamma`, `bn2d.beta`, `bn2d.moving_mean` and `bn2d.moving_variance`, (C,) of
+    `dtype`; checkpoints of the stock layer load into it and the other way round.
 
     Args:
         num_features: C, at least 1.
@@ -43,7 +43,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         use_batch_statistics: True normalises by the batch and updates the moving statistics
             always, False never, None (default) in training mode only, that is after
             `set_train()`.
-        dtype: of the parameters, float32 (default) or float16.
+        dtype: of the parameters, float32 (default), float16, bfloat16 or float64.
 
     Inputs:
         x: Tensor (N, C, D, H, W), float32, float16, bfloat16 or float64.
