@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bn3d.opp import deploy as deployment
 from bn3d.opp.cli import app
 from bn3d.opp.deploy import deploy
 from bn3d.opp.payload import InstallError, Package
@@ -195,6 +196,37 @@ def test_the_script_prints_a_table(hosts: Hosts, run_file: Path, names: list[str
     assert done.returncode == code, done.stderr
     assert " good " in done.stdout and " ok " in done.stdout
     assert ("failed" in done.stdout) == (code == 1)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> tuple[str]:
+    """An ssh that runs the command on this machine."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\nfor command; do :; done\nexec sh -c "$command"\n')
+    ssh.chmod(0o755)
+    return (str(ssh),)
+
+
+def test_the_first_set_env_that_is_there_is_sourced(
+    here: tuple[str], node: Path, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """CANN 8.5 moved it; a host may have either."""
+    files = [tmp_path / name for name in ("absent.sh", "set env.sh", "later.sh")]
+    files[1].write_text(f"export ASCEND_HOME_PATH='{node}' ASCEND_OPP_PATH='{node}/opp'\n")
+    files[2].write_text("exit 3\n")
+    monkeypatch.setattr(deployment, "SET_ENV", [str(file) for file in files])
+    (result,) = deploy(["host"], run_file, ssh=here)
+    assert result.ok, result.message
+    assert result.state["location"] == str(node / "opp" / "vendors" / "bn3d")
+
+
+def test_a_named_set_env_that_is_not_there_is_a_failure(
+    here: tuple[str], run_file: Path, tmp_path: Path
+):
+    file = tmp_path / "it's not.sh"
+    (result,) = deploy(["host"], run_file, path=str(tmp_path), ssh=here, set_env=str(file))
+    assert not result.ok and result.message == f"error: there is no {file}"
+    assert not (tmp_path / "vendors").exists()
 
 
 def test_a_host_that_does_not_answer_in_time_fails(run_file: Path, tmp_path: Path):
