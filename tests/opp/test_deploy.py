@@ -198,13 +198,42 @@ def test_the_script_prints_a_table(hosts: Hosts, run_file: Path, names: list[str
     assert ("failed" in done.stdout) == (code == 1)
 
 
+def executable(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def run_script(script: Path, **variables: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    return subprocess.run(
+        [script, "host"], capture_output=True, text=True, check=False, env={**kept, **variables}
+    )
+
+
+def test_the_script_says_which_python_it_needs(tmp_path: Path):
+    python = executable(tmp_path / "python", f'exec {sys.executable} -S "$@"')  # no site-packages
+    done = run_script(REPOSITORY / "scripts" / "deploy.sh", PYTHON=str(python))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "with typer and rich" in line and "set PYTHON" in line and str(python) in line
+
+
+def test_the_script_takes_the_virtual_environment_that_is_there(tmp_path: Path):
+    script = tmp_path / "scripts" / "deploy.sh"
+    script.parent.mkdir()
+    shutil.copy(REPOSITORY / "scripts" / "deploy.sh", script)
+    executable(tmp_path / ".venv" / "bin" / "python", "echo asked the virtual environment")
+    done = run_script(script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "asked the virtual environment" in done.stdout
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> tuple[str]:
     """An ssh that runs the command on this machine."""
-    ssh = tmp_path / "ssh"
-    ssh.write_text('#!/bin/sh\nfor command; do :; done\nexec sh -c "$command"\n')
-    ssh.chmod(0o755)
-    return (str(ssh),)
+    return (str(executable(tmp_path / "ssh", 'for command; do :; done\nexec sh -c "$command"')),)
 
 
 def test_the_first_set_env_that_is_there_is_sourced(
@@ -230,9 +259,7 @@ def test_a_named_set_env_that_is_not_there_is_a_failure(
 
 
 def test_a_host_that_does_not_answer_in_time_fails(run_file: Path, tmp_path: Path):
-    slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nexec sleep 30\n")
-    slow.chmod(0o755)
+    slow = executable(tmp_path / "slow", "exec sleep 30")
     (result,) = deploy(["host"], run_file, ssh=[str(slow)], timeout=0.2)
     assert not result.ok and result.message == "no answer after 0.2 s"
 
