@@ -1,7 +1,7 @@
 """Train the demo's brain segmentation on several devices: sharded data, averaged gradients and
 batch statistics over all devices.
 
-    pip install 'bn3d[demo]'
+    pip install '.[demo]'      # in the repository
     msrun --worker_num=2 --local_worker_num=2 --join=True examples/train_data_parallel.py
     python examples/train_data_parallel.py       # the same training on one device
 

@@ -19,10 +19,10 @@ setup_venv() {
     locked=(--constraint "$ROOT/requirements-test.lock")
   fi
 
-  echo "Installing bn3d[$extras] into $ROOT/.venv (the first time takes some minutes)" >&2
+  echo "Installing .[$extras] into $ROOT/.venv (the first time takes some minutes)" >&2
   "$PYTHON" -m pip install --disable-pip-version-check --quiet \
     ${locked[@]+"${locked[@]}"} "$ROOT[$extras]" || {
-    echo "pip could not install bn3d[$extras]; its message is above." >&2
+    echo "pip could not install .[$extras]; its message is above." >&2
     return 1
   }
   rm -f "$ROOT"/.venv/bn3d-*.installed # other extras belong to the older sources

@@ -7,8 +7,8 @@ usage() {
 usage: scripts/train_cluster.sh [OPTION...] HOST... [-- ARGUMENT...]
 
 Starts msrun on each HOST over ssh and waits for all. The first host coordinates; the others
-must reach it by that name. The repository, and bn3d[demo] in the virtual environment, must be
-at the same path everywhere. ARGUMENTs go to examples/train_data_parallel.py (--help); its
+must reach it by that name. The repository, and the virtual environment with its '.[demo]', must
+be at the same path everywhere. ARGUMENTs go to examples/train_data_parallel.py (--help); its
 --batch is 2 patches a device unless they say otherwise.
 
   --devices N   devices a node                              (8)

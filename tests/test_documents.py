@@ -1,11 +1,24 @@
-"""The documents in two languages say the same; that their blocks run is tested in docs/."""
+"""What the documents promise; that their blocks run is tested in docs/."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+TEXTS = [
+    *ROOT.glob("*.md"),
+    *(p for name in ("docs", "benchmarks") for p in (ROOT / name).rglob("*.md")),
+    *(p for name in ("python", "examples", "scripts") for p in (ROOT / name).rglob("*.py")),
+]
+
+
+def test_nobody_is_sent_to_an_index_for_bn3d():
+    """It is not published: it is installed from its sources."""
+    published = re.compile(r"pip install[^&\n]*\bbn3d\b")
+    assert len(TEXTS) > 50
+    assert not [path for path in TEXTS if published.search(path.read_text(encoding="utf-8"))]
 
 
 def test_both_languages_have_the_same_blocks_and_table_rows():

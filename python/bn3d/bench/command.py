@@ -155,7 +155,7 @@ def _draw(result: dict, path: Path, console: Console) -> None:
     try:
         from bn3d.bench.picture import draw  # noqa: PLC0415 - matplotlib is in the extra "demo"
     except ImportError:
-        console.print("no picture: matplotlib is not installed (pip install 'bn3d[demo]')")
+        console.print("no picture: matplotlib is not installed (pip install matplotlib)")
         return
     draw(result["layers"], path)
     console.print(f"wrote {path}")

@@ -31,7 +31,10 @@ def main(
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.split(".")[0] not in EXTRA:
             raise
-        typer.echo(f"The demo needs {missing.name}: pip install 'bn3d[demo]'", err=True)
+        typer.echo(
+            f"The demo needs {missing.name}: pip install matplotlib nibabel nilearn 'pandas<3'",
+            err=True,
+        )
         raise typer.Exit(1) from missing
 
     brain = volume.load()
