@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -16,7 +15,13 @@ from rich.progress import Progress
 from bn3d.bench import report
 from bn3d.bench.cases import MODES, STEPS, Case, all_cases, quick_cases
 from bn3d.bench.device import device_table, measure_device
-from bn3d.bench.session import measuring_process, run_kernels, run_layers, run_waiting
+from bn3d.bench.session import (
+    measuring_process,
+    run_kernels,
+    run_layers,
+    run_waiting,
+    usable_cores,
+)
 from bn3d.bench.timing import Effort
 from bn3d.output import folder
 
@@ -56,7 +61,7 @@ def bench(
         cases = [case for case in cases if case.shape in wanted] or [Case(s) for s in wanted]
     modes = [Mode.GRAPH_MODE] if quick else list(Mode)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or usable_cores()
     effort = QUICK if quick else Effort(blocks)
     if device is not Device.CPU:
         modes, steps = [m.value for m in mode or Mode], [s.value for s in step or Step]

@@ -170,7 +170,7 @@ def _replacing(path: str | PathLike) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bn3d-") as folder:
         temporary = Path(folder) / path.name
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:  # Windows syncs no file that is open for reading
             os.fsync(written.fileno())
         temporary.chmod(0o644 if not path.exists() else path.stat().st_mode & 0o777)
         temporary.replace(path)
