@@ -17,6 +17,7 @@ from multiprocessing import get_context
 
 from bn3d.bench.cases import Case
 from bn3d.bench.timing import Effort, other_load, take_turns
+from bn3d.errors import first_line
 
 __all__ = ["measuring_process", "run_kernels", "run_layers", "run_waiting", "usable_cores"]
 
@@ -82,7 +83,7 @@ def run_layers(case: Case, step: str, threads: int, effort: Effort, profile: boo
             calls[name]()  # compiles, and shows what is refused
         except Exception as error:
             calls.pop(name, None)
-            refused[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            refused[name] = f"{type(error).__name__}: {first_line(error)}"
     if profile:
         calls["kernels"] = step_kernels(case, step, threads)
     copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)
