@@ -23,19 +23,18 @@ from bn3d.bench.session import (
     usable_cores,
 )
 from bn3d.bench.timing import Effort
-from bn3d.output import folder
+from bn3d.options import Device, folder
 
 __all__ = ["bench", "measure"]
 
 Mode = Enum("Mode", {mode: mode for mode in MODES}, type=str)
 Step = Enum("Step", {step: step for step in STEPS}, type=str)
 
-Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
-
 QUICK = Effort(blocks=1, block_seconds=0.01, most_calls=5)
 
 
 def bench(
+    context: typer.Context,
     quick: Annotated[
         bool, typer.Option("--quick", help="A smoke run: one shape, GRAPH_MODE.")
     ] = False,
@@ -59,18 +58,19 @@ def bench(
     if shape:
         wanted = [_parse_shape(text) for text in shape]
         cases = [case for case in cases if case.shape in wanted] or [Case(s) for s in wanted]
-    modes = [Mode.GRAPH_MODE] if quick else list(Mode)
+    modes = [m.value for m in mode] if mode else ["GRAPH_MODE"] if quick else list(MODES)
+    steps = [s.value for s in step] if step else list(STEPS)
     console = Console(width=None if sys.stdout.isatty() else 140)
     threads = threads or usable_cores()
     effort = QUICK if quick else Effort(blocks)
     if device is not Device.CPU:
-        modes, steps = [m.value for m in mode or Mode], [s.value for s in step or Step]
+        _refuse(context, ("layers", "kernels", "profile"))
         _bench_device(device.value, cases, modes, steps, threads, effort, output, console)
         return
     result = measure(
         cases,
-        modes=[m.value for m in mode or modes] if layers else [],
-        steps=[s.value for s in step or Step],
+        modes=modes if layers else [],
+        steps=steps,
         kernels=kernels,
         profile=profile,
         threads=threads,
@@ -119,6 +119,13 @@ def measure(
                     show("", 1)
     result["ratios"] = report.ratios(result["layers"])
     return result
+
+
+def _refuse(context: typer.Context, options: tuple[str, ...]) -> None:
+    """Raise BadParameter for an option that was given, and means nothing on this device."""
+    for option in options:
+        if context.get_parameter_source(option).name != "DEFAULT":
+            raise typer.BadParameter(f"--{option} (or --no-{option}) is for --device CPU only")
 
 
 def _bench_device(device, cases, modes, steps, threads, effort, output, console) -> None:
