@@ -48,6 +48,7 @@ make_venv() {
 
 # What is installed comes from these; a change to any of them installs again.
 fingerprint() {
-  (cd "$ROOT" && find CMakeLists.txt pyproject.toml requirements-test.lock python op_proto op_impl \
+  (cd "$ROOT" && find CMakeLists.txt CMakePresets.json pyproject.toml requirements-test.lock \
+    cmake python op_proto op_impl \
     -type f -not -name '*.pyc' -not -name '*.so' -exec cksum {} + | sort | cksum)
 }
