@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import bn3d
+import bn3d.backends
 
 MODES = {"pynative": ms.PYNATIVE_MODE, "graph": ms.GRAPH_MODE}
 
@@ -20,6 +21,13 @@ def mode(request):
     ms.set_context(mode=MODES[request.param])
     yield request.param
     ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.fixture(params=["native", "composed"])
+def backend(request, monkeypatch):
+    """Runs a test with each backend of a CPU."""
+    monkeypatch.setenv(bn3d.backends.ENVIRONMENT_VARIABLE, request.param)
+    return request.param
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ class Layer:
         self.moving_mean = rng.standard_normal(channels).astype(np.float32)
         self.moving_variance = rng.uniform(0.5, 2, channels).astype(np.float32)
         self.settings = settings(eps, momentum)
-        self.saved = np.full((3, channels), np.nan)
+        self.saved = np.full((3, channels), np.nan)  # handed over as its bits, like settings
 
     def _volume(self, array):
         return array, self.dtype.name
@@ -89,11 +89,15 @@ class Layer:
     def forward_training(self):
         y = np.zeros_like(self.x)
         call("Bn3dForwardTraining", self._volume(self.x), *self._parameters(), self._volume(y),
-             self.saved)  # fmt: skip
+             self.saved.view(np.int64))  # fmt: skip
         return self.dtype.decode(y)
 
     def gradient_training(self):
-        return self._gradient("Bn3dGradientTraining", (self.gamma, self.saved), ())
+        eps = np.zeros(self.gamma.size)
+        inputs = self.gamma, self.saved.view(np.int64)
+        gradients = self._gradient("Bn3dGradientTraining", inputs, eps)
+        assert (eps == self.saved[2]).all()
+        return gradients
 
     def forward_inference(self):
         y = np.zeros_like(self.x)
@@ -102,10 +106,10 @@ class Layer:
 
     def gradient_inference(self):
         rstd = np.zeros(self.gamma.size)
-        return self._gradient("Bn3dGradientInference", self._parameters(), (rstd,))
+        return self._gradient("Bn3dGradientInference", self._parameters(), rstd)
 
-    def _gradient(self, name, inputs, more_outputs):
+    def _gradient(self, name, inputs, more):
         dx, dgamma, dbeta = (np.zeros_like(a) for a in (self.x, self.gamma, self.beta))
         call(name, self._volume(self.dy), self._volume(self.x), *inputs, self._volume(dx), dgamma,
-             dbeta, *more_outputs)  # fmt: skip
+             dbeta, more)  # fmt: skip
         return self.dtype.decode(dx), dgamma, dbeta

@@ -179,7 +179,7 @@ def test_a_bad_call_is_an_error_with_the_reason(mode):
     """Straight to the operator, past the checks of the layer."""
     gamma, beta, mean, variance = parameters(4)
     x = Tensor(np.ones((2, 3, 1, 1, 2), np.float32))
-    with pytest.raises(RuntimeError, match=r"'gamma' must have shape \(3,\), got float32 \(4\)"):
+    with pytest.raises(RuntimeError, match=r"'gamma' must have shape \(3,\), got float32 \(4,\)"):
         native.forward_inference(
             x, gamma, beta, mean, variance, native.settings(1e-3, 0.8)
         ).asnumpy()

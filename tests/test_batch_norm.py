@@ -7,63 +7,10 @@ import pickle
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, amp, nn, ops
+from mindspore import Tensor, nn, ops
 
-import bn3d
 from bn3d import reference
-
-STOCK, OURS = nn.BatchNorm3d, bn3d.BatchNorm3d
-SHAPE = (2, 3, 4, 5, 6)
-GAMMA = np.array([1, 0.5, 2])
-
-
-def volume(rng, shape=SHAPE, dtype=np.float32):
-    return Tensor(rng.normal(2, 3, shape).astype(dtype))
-
-
-def layer(cls, training=True, **arguments):
-    built = cls(3, gamma_init=Tensor(GAMMA.astype(np.float32)), **arguments)
-    return built.set_train(training)
-
-
-def moving(net):
-    """Copies: asnumpy() shares memory with the parameter."""
-    return [p.asnumpy().copy() for p in net.get_parameters() if "moving" in p.name]
-
-
-class InNetwork(nn.Cell):
-    """A layer with neighbours, as mixed precision and recomputation expect."""
-
-    def __init__(self, norm):
-        super().__init__()
-        self.conv = nn.Conv3d(
-            3, 3, 1, weight_init=Tensor(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1, 1))
-        )
-        self.norm = norm
-        self.relu = nn.ReLU()
-
-    def construct(self, x):
-        return self.relu(self.norm(self.conv(x)))
-
-
-def step(net, x):
-    """Loss, dx and the parameters' gradients."""
-    weights = net.trainable_params()
-
-    def loss(x):
-        return ops.sin(net(x).astype(ms.float32) + 1).sum()
-
-    value, (dx, gradients) = ms.value_and_grad(loss, 0, weights)(x)
-    return [value.asnumpy(), dx.asnumpy(), *[g.asnumpy() for g in gradients]]
-
-
-def assert_same(got, wanted, tolerance=1e-5):
-    """Equal dtypes, and values within `tolerance` of the largest."""
-    assert len(got) == len(wanted)
-    for g, w in zip(got, wanted, strict=True):
-        assert g.dtype == w.dtype
-        scale = max(np.abs(w.astype(float)).max(initial=0), 1)
-        np.testing.assert_allclose(g, w, rtol=0, atol=tolerance * scale)
+from layers import OURS, SHAPE, STOCK, InNetwork, assert_same, layer, moving, step, volume
 
 
 def test_the_constructor_is_stocks():
@@ -152,98 +99,6 @@ def test_an_empty_batch(mode):
     assert moving(net)[1].tolist() == [1, 1, 1]
 
 
-def penalty_of_the_judge(x, gamma, beta, training):
-    """Sum of the squared gradient of sin(y) towards x, in float64."""
-    statistics = np.zeros(3), np.ones(3)
-    if training:
-        y, *statistics = reference.forward_training(x, gamma, beta, *statistics)[:3]
-        dx, *_ = reference.gradient_training(np.cos(y), x, gamma, *statistics)
-    else:
-        y = reference.forward_inference(x, gamma, beta, *statistics)
-        dx, *_ = reference.gradient_inference(np.cos(y), x, gamma, *statistics)
-    return np.square(dx).sum()
-
-
-def derivative(function, array, step=1e-4):
-    """Central differences of a function towards each value of a float64 array."""
-    result = np.empty(array.shape)
-    for index in np.ndindex(array.shape):
-        moved = np.zeros(array.shape)
-        moved[index] = step
-        result[index] = (function(array + moved) - function(array - moved)) / (2 * step)
-    return result
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_gradients_of_gradients(rng, mode, training):
-    x = rng.normal(2, 3, SHAPE).astype(np.float32)
-    net = layer(OURS, training)
-
-    def loss(x):
-        return ops.sin(net(x)).sum()
-
-    def size_of_gradient(x):
-        return ops.square(ops.grad(loss)(x)).sum()
-
-    got = ops.grad(size_of_gradient)(Tensor(x)).asnumpy()
-    wanted = derivative(
-        lambda x: penalty_of_the_judge(x, GAMMA, np.zeros(3), training), x.astype(np.float64)
-    )
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_a_gradient_penalty_reaches_gamma_and_beta(rng, mode, training):
-    """The gradient of |dx|^2 towards the parameters, which are in no argument."""
-    x = rng.normal(2, 3, SHAPE).astype(np.float32)
-    net = layer(OURS, training)
-
-    def loss(x):
-        return ops.sin(net(x)).sum()
-
-    gradient = ops.grad(loss)
-
-    def penalty(x):
-        return ops.square(gradient(x)).sum()
-
-    got = ops.grad(penalty, None, ms.ParameterTuple(net.trainable_params()))(Tensor(x))
-    beta = np.zeros(3)
-    wanted = (
-        derivative(lambda gamma: penalty_of_the_judge(x, gamma, beta, training), GAMMA),
-        derivative(lambda beta: penalty_of_the_judge(x, GAMMA, beta, training), beta),
-    )
-    for g, w in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(g.asnumpy(), w, rtol=1e-5, atol=1e-3)
-
-
-@pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3", "auto"])
-def test_mixed_precision(rng, mode, level):
-    x = volume(rng)
-    results = []
-    for cls in (OURS, STOCK):
-        net = amp.auto_mixed_precision(InNetwork(layer(cls)), level).set_train()
-        results.append([net(x).asnumpy(), *moving(net), *step(net, x), *moving(net)])
-    assert_same(*results, tolerance=1e-5 if level == "O0" else 3e-3)
-
-
-def test_to_float(rng, mode):
-    x = volume(rng)
-    results = []
-    for cls in (OURS, STOCK):
-        net = InNetwork(layer(cls))
-        net.norm.to_float(ms.float16)
-        results.append([net(x).asnumpy(), *moving(net)])
-    assert_same(*results, tolerance=3e-3)
-
-
-@pytest.mark.parametrize("whole", [True, False], ids=["network", "layer"])
-def test_recompute_updates_the_statistics_once(rng, mode, whole):
-    x = volume(rng)
-    plain, again = InNetwork(layer(OURS)), InNetwork(layer(OURS))
-    (again if whole else again.norm).recompute()
-    assert_same([*step(again, x), *moving(again)], [*step(plain, x), *moving(plain)], 1e-6)
-
-
 class Twice(nn.Cell):
     """A layer that is used twice in one step."""
 
@@ -273,49 +128,6 @@ def test_gradient_accumulation(rng, mode):
         parts = [step(net, x) for x in volumes]
         results.append([a + b for a, b in zip(*parts, strict=True)] + moving(net))
     assert_same(*results)
-
-
-@pytest.mark.parametrize("known_rank", [True, False])
-def test_dynamic_shapes(rng, mode, known_rank):
-    shape = [None, 3, None, None, None] if known_rank else None
-    results = []
-    volumes = [volume(rng), volume(rng, (1, 3, 2, 5, 6)), volume(rng, (4, 3, 1, 1, 2))]
-    for cls in (OURS, STOCK):
-        net = layer(cls)
-        net.set_inputs(Tensor(shape=shape, dtype=ms.float32))
-        results.append([net(x).asnumpy() for x in volumes] + moving(net))
-    assert_same(*results)
-
-
-def test_gradients_with_dynamic_shapes(rng):
-    ms.set_context(mode=ms.GRAPH_MODE)
-    try:
-        net = layer(OURS)
-        gradient = ops.grad(net)
-
-        class Gradient(nn.Cell):
-            def construct(self, x):
-                return gradient(x)
-
-        dynamic = Gradient()
-        dynamic.set_inputs(Tensor(shape=[None, 3, None, None, None], dtype=ms.float32))
-        for shape in (SHAPE, (1, 3, 2, 2, 9)):
-            x = volume(rng, shape)
-            assert_same([dynamic(x).asnumpy()], [ops.grad(layer(STOCK))(x).asnumpy()], 1e-6)
-    finally:
-        ms.set_context(mode=ms.PYNATIVE_MODE)
-
-
-def test_jit_in_pynative_mode(rng):
-    net = layer(OURS)
-
-    @ms.jit
-    def run(x):
-        return net(x)
-
-    x = volume(rng)
-    stock = layer(STOCK)
-    assert_same([run(x).asnumpy(), *moving(net)], [stock(x).asnumpy(), *moving(stock)])
 
 
 def test_vmap(rng):
@@ -403,18 +215,6 @@ def test_checkpoints(rng, tmp_path, saving, loading, file_format):
     assert missing == []
     saved.set_train(False), loaded.set_train(False)
     assert_same([loaded(x).asnumpy()], [saved(x).asnumpy()], 1e-6)
-
-
-def test_export_needs_no_bn3d(rng, mode, tmp_path):
-    """The file computes with MindSpore's operators: it loads where bn3d is not."""
-    x = volume(rng)
-    net = layer(OURS, training=False)
-    ms.export(net, x, file_name=str(tmp_path / "net"), file_format="MINDIR")
-    data = (tmp_path / "net.mindir").read_bytes()
-    assert b"Custom" not in data
-    assert b"libbn3d" not in data
-    again = nn.GraphCell(ms.load(str(tmp_path / "net.mindir")))
-    assert_same([again(x).asnumpy()], [net(x).asnumpy()], 1e-6)
 
 
 def test_instance_norm_use(rng, mode):

@@ -23,8 +23,8 @@ struct Parameters {
 };
 
 // What the gradient of a training forward needs, C values each: mean and 1/sqrt(variance + eps)
-// of the batch, in double since a mean far from zero has no room in float32; and eps, for the
-// gradient of the gradient.
+// of the batch, in double since a mean far from zero has no room in float32; and eps, which the
+// gradient hands on to its own gradient.
 struct Saved {
   double *mean, *rstd, *eps;
 };
@@ -33,7 +33,7 @@ struct Saved {
 void forward_training(const Volume&, const void* x, const Parameters&, void* y, Saved);
 // Grad-reduce and grad-apply, fused by channel.
 void gradient_training(const Volume&, const void* dy, const void* x, ChannelVector gamma, Saved,
-                       void* dx, ChannelVector dgamma, ChannelVector dbeta);
+                       void* dx, ChannelVector dgamma, ChannelVector dbeta, ChannelVector eps);
 
 void forward_inference(const Volume&, const void* x, const Parameters&, void* y);
 void gradient_inference(const Volume&, const void* dy, const void* x, const Parameters&, void* dx,

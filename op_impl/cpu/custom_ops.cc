@@ -1,9 +1,10 @@
 // Entry points for mindspore.ops.Custom(func_type="aot") on a CPU.
 //
 // MindSpore calls F(nparam, params, ndims, shapes, dtypes, stream, extra) with the inputs and
-// then the outputs; FInferShape gives the outputs' shapes. It turns an exception's what() into
-// a RuntimeError in Python. No std::string crosses the boundary: MindSpore's wheels use the old
-// ABI of it, and `extra`, whose functions take strings, is never touched.
+// then the outputs; FInferShape and FInferType give the outputs' shapes and dtypes: a vector of
+// them, or the only one. It turns an exception's what() into a RuntimeError in Python. No
+// std::string crosses the boundary: MindSpore's wheels use the old ABI of it, and `extra`, whose
+// functions take strings, is never touched.
 #include <cstdint>
 #include <sstream>
 #include <stdexcept>
@@ -19,7 +20,21 @@ namespace {
 using bn3d::ChannelVector;
 using bn3d::DType;
 using bn3d::Volume;
-using Shapes = std::vector<std::vector<int64_t>>;
+using Shape = std::vector<int64_t>;
+using Shapes = std::vector<Shape>;
+// MindSpore's TypeId of the inputs or outputs, an enumeration over int.
+using Types = std::vector<int>;
+constexpr int kFloat64Type = 44;  // in 2.7 to 2.10
+
+Shape shape_of(int i, const int* ndims, int64_t* const* shapes) {
+  return {shapes[i], shapes[i] + ndims[i]};
+}
+
+std::string text_of(const Shape& shape) {
+  std::ostringstream text;
+  for (size_t d = 0; d < shape.size(); ++d) text << (d ? ", " : "(") << shape[d];
+  return text.str() + (shape.size() == 1 ? ",)" : ")");
+}
 
 // The arguments of one call, checked as they are taken.
 class Call {
@@ -54,28 +69,18 @@ class Call {
   ChannelVector vector(int i, const char* name, const Volume& volume) const {
     check(i, name);
     if (ndims_[i] != 1 || shapes_[i][0] != volume.channels) {
-      fail(i, name, "must have shape (" + std::to_string(volume.channels) + ",)");
+      fail(i, name, "must have shape " + text_of({volume.channels}));
     }
     return {params_[i], dtype(i, name)};
   }
 
-  // `rows` rows of one float64 a channel.
-  double* rows(int i, const char* name, int64_t rows, const Volume& volume) const {
+  // Doubles in the guise of int64, since MindSpore's mixed precision casts what is floating.
+  double* doubles(int i, const char* name, const Shape& shape) const {
     check(i, name);
-    const bool fits = ndims_[i] == 2 && shapes_[i][0] == rows && shapes_[i][1] == volume.channels;
-    if (!fits || dtype(i, name) != DType::kFloat64) {
-      fail(i, name, "must be float64 with one column a channel");
+    if (shape_of(i, ndims_, shapes_) != shape || std::string(dtypes_[i]) != "int64") {
+      fail(i, name, "must be int64 " + text_of(shape));
     }
     return static_cast<double*>(params_[i]);
-  }
-
-  // The bits of `count` doubles as int64: MindSpore's mixed precision casts what is floating.
-  const double* settings(int i, const char* name, int64_t count) const {
-    check(i, name);
-    if (ndims_[i] != 1 || shapes_[i][0] != count || std::string(dtypes_[i]) != "int64") {
-      fail(i, name, "must be int64 with " + std::to_string(count) + " values");
-    }
-    return static_cast<const double*>(params_[i]);
   }
 
   void* data(int i) const { return params_[i]; }
@@ -86,7 +91,10 @@ class Call {
     if (dtypes_[i] == nullptr || (shapes_[i] == nullptr && ndims_[i] != 0)) {
       fail(std::string("'") + name + "' has a null shape or dtype");
     }
-    if (ndims_[i] < 0) fail(i, name, "must have a rank of 0 or more");
+    if (ndims_[i] < 0) {
+      fail(std::string("'") + name + "' must have a rank of 0 or more, got " +
+           std::to_string(ndims_[i]));
+    }
     int64_t bytes = sizeof(double);  // of one element at most
     bool empty = false;
     for (int d = 0; d < ndims_[i]; ++d) {
@@ -115,10 +123,8 @@ class Call {
   }
 
   [[noreturn]] void fail(int i, const char* name, const std::string& must) const {
-    std::ostringstream text;
-    text << "'" << name << "' " << must << ", got " << dtypes_[i] << " (";
-    for (int d = 0; d < ndims_[i]; ++d) text << (d ? ", " : "") << shapes_[i][d];
-    fail(text.str() + ")");
+    fail(std::string("'") + name + "' " + must + ", got " + dtypes_[i] + " " +
+         text_of(shape_of(i, ndims_, shapes_)));
   }
 
   const char* op_;
@@ -130,7 +136,7 @@ class Call {
 
 // Inputs first ... first + 4: gamma, beta, moving_mean, moving_variance, settings (eps, momentum).
 bn3d::Parameters parameters(const Call& call, int first, const Volume& volume) {
-  const double* settings = call.settings(first + 4, "settings", 2);
+  const double* settings = call.doubles(first + 4, "settings", {2});
   return {call.vector(first, "gamma", volume),
           call.vector(first + 1, "beta", volume),
           call.vector(first + 2, "moving_mean", volume),
@@ -140,12 +146,8 @@ bn3d::Parameters parameters(const Call& call, int first, const Volume& volume) {
 }
 
 bn3d::Saved saved(const Call& call, int i, const Volume& volume) {
-  double* rows = call.rows(i, "saved", 3, volume);
+  double* rows = call.doubles(i, "saved", {3, volume.channels});
   return {rows, rows + volume.channels, rows + 2 * volume.channels};
-}
-
-std::vector<int64_t> shape_of(int i, int* ndims, int64_t** shapes) {
-  return {shapes[i], shapes[i] + ndims[i]};
 }
 
 }  // namespace
@@ -154,8 +156,10 @@ std::vector<int64_t> shape_of(int i, int* ndims, int64_t** shapes) {
   BN3D_EXPORT int name(int count, void** params, int* ndims, int64_t** shapes, \
                        const char** dtypes, void* /*stream*/, void* /*extra*/)
 #define BN3D_CALL(name, expected) Call(#name, expected, count, params, ndims, shapes, dtypes)
-#define BN3D_INFER_SHAPE(name) \
-  BN3D_EXPORT Shapes name##InferShape(int* ndims, int64_t** shapes, void* /*extra*/)
+#define BN3D_INFER_SHAPE(result, name) \
+  BN3D_EXPORT result name##InferShape(int* ndims, int64_t** shapes, void* /*extra*/)
+#define BN3D_INFER_TYPE(result, name) \
+  BN3D_EXPORT result name##InferType(Types types, void* /*extra*/)
 
 // The four operators: signatures as in python/bn3d/operators.py.
 
@@ -167,7 +171,8 @@ BN3D_OP(Bn3dReduce) {
   return 0;
 }
 
-BN3D_INFER_SHAPE(Bn3dReduce) { return {shape_of(1, ndims, shapes), shape_of(1, ndims, shapes)}; }
+BN3D_INFER_SHAPE(Shapes, Bn3dReduce) { return Shapes(2, shape_of(1, ndims, shapes)); }
+BN3D_INFER_TYPE(Types, Bn3dReduce) { return {types[1], types[1]}; }
 
 BN3D_OP(Bn3dApply) {
   const Call call = BN3D_CALL(Bn3dApply, 5);
@@ -178,9 +183,8 @@ BN3D_OP(Bn3dApply) {
   return 0;
 }
 
-BN3D_EXPORT std::vector<int64_t> Bn3dApplyInferShape(int* ndims, int64_t** shapes, void*) {
-  return shape_of(0, ndims, shapes);
-}
+BN3D_INFER_SHAPE(Shape, Bn3dApply) { return shape_of(0, ndims, shapes); }
+BN3D_INFER_TYPE(int, Bn3dApply) { return types[0]; }
 
 BN3D_OP(Bn3dGradReduce) {
   const Call call = BN3D_CALL(Bn3dGradReduce, 5);
@@ -190,9 +194,8 @@ BN3D_OP(Bn3dGradReduce) {
   return 0;
 }
 
-BN3D_INFER_SHAPE(Bn3dGradReduce) {
-  return {shape_of(2, ndims, shapes), shape_of(2, ndims, shapes)};
-}
+BN3D_INFER_SHAPE(Shapes, Bn3dGradReduce) { return Shapes(2, shape_of(2, ndims, shapes)); }
+BN3D_INFER_TYPE(Types, Bn3dGradReduce) { return {types[2], types[2]}; }
 
 BN3D_OP(Bn3dGradApply) {
   const Call call = BN3D_CALL(Bn3dGradApply, 7);
@@ -203,9 +206,8 @@ BN3D_OP(Bn3dGradApply) {
   return 0;
 }
 
-BN3D_EXPORT std::vector<int64_t> Bn3dGradApplyInferShape(int* ndims, int64_t** shapes, void*) {
-  return shape_of(1, ndims, shapes);
-}
+BN3D_INFER_SHAPE(Shape, Bn3dGradApply) { return shape_of(1, ndims, shapes); }
+BN3D_INFER_TYPE(int, Bn3dGradApply) { return types[1]; }
 
 // Fused forms of them: signatures as in python/bn3d/backends/native.py.
 
@@ -217,25 +219,31 @@ BN3D_OP(Bn3dForwardTraining) {
   return 0;
 }
 
-BN3D_INFER_SHAPE(Bn3dForwardTraining) {
+BN3D_INFER_SHAPE(Shapes, Bn3dForwardTraining) {
   if (ndims[1] != 1)
     throw std::invalid_argument("Bn3dForwardTraining 'gamma' must have shape (C,)");
   return {shape_of(0, ndims, shapes), {3, shapes[1][0]}};
 }
 
+BN3D_INFER_TYPE(Types, Bn3dForwardTraining) { return {types[0], types[5]}; }
+
 BN3D_OP(Bn3dGradientTraining) {
-  const Call call = BN3D_CALL(Bn3dGradientTraining, 7);
+  const Call call = BN3D_CALL(Bn3dGradientTraining, 8);
   const Volume volume = call.volume(1, "x");
   bn3d::gradient_training(volume, call.same_as(1, 0, "dy"), call.data(1),
                           call.vector(2, "gamma", volume), saved(call, 3, volume),
                           call.same_as(1, 4, "dx"), call.vector(5, "dgamma", volume),
-                          call.vector(6, "dbeta", volume));
+                          call.vector(6, "dbeta", volume), call.vector(7, "eps", volume));
   return 0;
 }
 
-BN3D_INFER_SHAPE(Bn3dGradientTraining) {
+BN3D_INFER_SHAPE(Shapes, Bn3dGradientTraining) {
   const auto channels = shape_of(2, ndims, shapes);
-  return {shape_of(1, ndims, shapes), channels, channels};
+  return {shape_of(1, ndims, shapes), channels, channels, channels};
+}
+
+BN3D_INFER_TYPE(Types, Bn3dGradientTraining) {
+  return {types[1], types[2], types[2], kFloat64Type};
 }
 
 BN3D_OP(Bn3dForwardInference) {
@@ -246,10 +254,8 @@ BN3D_OP(Bn3dForwardInference) {
   return 0;
 }
 
-BN3D_EXPORT std::vector<int64_t> Bn3dForwardInferenceInferShape(int* ndims, int64_t** shapes,
-                                                                void*) {
-  return shape_of(0, ndims, shapes);
-}
+BN3D_INFER_SHAPE(Shape, Bn3dForwardInference) { return shape_of(0, ndims, shapes); }
+BN3D_INFER_TYPE(int, Bn3dForwardInference) { return types[0]; }
 
 BN3D_OP(Bn3dGradientInference) {
   const Call call = BN3D_CALL(Bn3dGradientInference, 11);
@@ -261,9 +267,13 @@ BN3D_OP(Bn3dGradientInference) {
   return 0;
 }
 
-BN3D_INFER_SHAPE(Bn3dGradientInference) {
+BN3D_INFER_SHAPE(Shapes, Bn3dGradientInference) {
   const auto channels = shape_of(2, ndims, shapes);
   return {shape_of(1, ndims, shapes), channels, channels, channels};
+}
+
+BN3D_INFER_TYPE(Types, Bn3dGradientInference) {
+  return {types[1], types[2], types[2], kFloat64Type};
 }
 
 // What Python asks through ctypes.

@@ -60,7 +60,8 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
 }
 
 void gradient_training(const Volume& volume, const void* dy, const void* x, ChannelVector gamma,
-                       Saved saved, void* dx, ChannelVector dgamma, ChannelVector dbeta) {
+                       Saved saved, void* dx, ChannelVector dgamma, ChannelVector dbeta,
+                       ChannelVector eps) {
   const Kernels& kernel = kernels(volume.dtype);
   const double count = volume.values() > 0 ? static_cast<double>(volume.values()) : 1;
   std::vector<GradAffine> affine(volume.channels);
@@ -75,6 +76,7 @@ void gradient_training(const Volume& volume, const void* dy, const void* x, Chan
     affine[c] = {saved.mean[c], rstd, a, -a * sum_dy_normalized / count, -a * sums.dy / count};
     dgamma.set(c, sum_dy_normalized);
     dbeta.set(c, sums.dy);
+    eps.set(c, saved.eps[c]);
   };
   const auto apply = [&](int64_t c, Range range) {
     kernel.grad_apply(volume.channel(dy, c), volume.channel(x, c), volume.channel(dx, c),

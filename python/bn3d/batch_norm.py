@@ -147,6 +147,10 @@ class BatchNorm3d(nn.BatchNorm3d):
         _check_input(x.shape, x.dtype, self.bn2d.num_features)
         if execution.is_exporting():
             return self._construct_stock(x)
+        if not execution.is_compiling() and self.mixed_precision_type in execution.TO_FLOAT:
+            # A graph has cast it already. In PyNative mode `to_float` casts what operators get,
+            # but a backend keeps its own out of that.
+            x = ops.cast(x, execution.TO_FLOAT[self.mixed_precision_type])
         if _is_half(x.dtype) and (
             execution.is_widening()
             or (execution.is_compiling() and ops.exp(self._half).dtype == ms.float32)

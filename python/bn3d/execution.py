@@ -7,17 +7,28 @@ from __future__ import annotations
 
 import sys
 
+import mindspore as ms
 from mindspore import nn, ops
+from mindspore._c_expression import MixedPrecisionType
 from mindspore._c_expression.amp import get_curr_amp_strategy
 from mindspore.rewrite.common import namespace
 
 __all__ = [
+    "TO_FLOAT",
     "is_compiling",
     "is_exporting",
     "is_recomputing",
     "is_widening",
     "keep_in_rewrites",
 ]
+
+
+# What the operators of a cell with this `mixed_precision_type` get, by `Cell.to_float`.
+TO_FLOAT = {
+    MixedPrecisionType.FP16: ms.float16,
+    MixedPrecisionType.BF16: ms.bfloat16,
+    MixedPrecisionType.FP32: ms.float32,
+}
 
 
 def _calls_of(module: str, *functions: str) -> int:
@@ -57,7 +68,7 @@ def _is_recomputing() -> bool:
 
 class _IsRecomputing(_is_recomputing):
     def __call__(self) -> bool:
-        return _calls_of("mindspore.common.recompute", "recompute", "bprop") > 0
+        return _calls_of("mindspore.common.recompute", "recompute_function", "bprop") > 0
 
 
 @ops.constexpr(get_instance=False)
@@ -84,7 +95,7 @@ is_compiling = _IsCompiling()
 is_exporting = _IsExporting()
 
 # Whether a forward pass runs for the second time, in the backward pass, because of
-# `Cell.recompute()`.
+# `Cell.recompute()` or `mindspore.recompute`.
 is_recomputing = _IsRecomputing()
 
 

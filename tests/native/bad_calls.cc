@@ -44,7 +44,7 @@ void add_tensor_calls(const EntryPoint& entry, std::vector<BadCall>* calls) {
     };
     add(" null", "has no data", [](Tensor* t) { t->data = nullptr; });
     add(" of another rank", "must", [](Tensor* t) { t->shape.assign(1, 8); });
-    if (kind != 's') {
+    if (kind != 's' && kind != 'S' && kind != 'R') {
       add(" of dtype int64", "must", [](Tensor* t) { t->type = Type::kInt64; });
     } else {
       add(" of dtype float64", "must be int64", [](Tensor* t) { t->type = Type::kFloat64; });

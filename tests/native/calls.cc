@@ -13,7 +13,7 @@ const std::vector<EntryPoint>& entry_points() {
       {"Bn3dGradReduce", "dxm", "ww"},
       {"Bn3dGradApply", "dxmvvv", "y"},
       {"Bn3dForwardTraining", "xgbmVs", "yR"},
-      {"Bn3dGradientTraining", "dxgS", "ycc"},
+      {"Bn3dGradientTraining", "dxgS", "yccW"},
       {"Bn3dForwardInference", "xgbmVs", "y"},
       {"Bn3dGradientInference", "dxgbmVs", "yccW"},
   };
@@ -61,7 +61,7 @@ void fill_volume(const Case& c, bool gradient, Random* random, Tensor* tensor) {
 Tensor make(const Case& c, char kind, Random* random) {
   const bool volume = kind == 'x' || kind == 'd' || kind == 'y';
   if (kind == 's') return settings(c.eps, c.momentum);
-  if (kind == 'S' || kind == 'R') return Tensor(Type::kFloat64, {3, c.shape[1]});
+  if (kind == 'S' || kind == 'R') return Tensor(Type::kInt64, {3, c.shape[1]});
   if (volume) {
     Tensor tensor(c.type, c.shape, c.shift);
     if (kind != 'y') fill_volume(c, kind == 'd', random, &tensor);

@@ -96,7 +96,7 @@ Argument well_formed(char kind, Type type, const Shape& volume, Bytes* bytes) {
     argument.type = Type::kInt64;
     argument.shape = {2};
   } else if (kind == 'S' || kind == 'R') {
-    argument.type = Type::kFloat64;
+    argument.type = Type::kInt64;
     argument.shape = {3, volume[1]};
   }
   argument.dtype = name_of(argument.type);
@@ -146,7 +146,7 @@ bool acceptable(const std::string& kinds, const std::vector<Argument>& arguments
         break;
       case 'S':
       case 'R':
-        if (a.dtype != "float64" || x.shape.size() < 2 || a.shape != Shape{3, x.shape[1]})
+        if (a.dtype != "int64" || x.shape.size() < 2 || a.shape != Shape{3, x.shape[1]})
           return false;
         break;
       default:

@@ -1,7 +1,6 @@
 #include "judge.h"
 
 #include <cmath>
-#include <cstring>
 
 namespace bn3d_test {
 
@@ -54,7 +53,7 @@ Expected expected_like(const Tensor& tensor) {
 
 // Values of narrow types are rounded twice, by way of float.
 void set(Expected* expected, int64_t i, const Tensor& out, double value, double tolerance) {
-  const double by_the_way = out.type == Type::kFloat64 ? 0x1p-51 : 0x1p-24;
+  const double by_the_way = holds_doubles(out.type) ? 0x1p-51 : 0x1p-24;
   expected->values[i] = value;
   expected->tolerances[i] = tolerance + by_the_way * std::fabs(value);
 }
@@ -128,9 +127,7 @@ void grad_apply(const Volume& volume, int64_t c, const Tensor& dy, const Tensor&
 
 std::vector<Expected> forward_training(const std::vector<Tensor*>& t) {
   const Tensor &x = *t[0], &y = *t[6], &saved = *t[7];
-  double settings[2];
-  std::memcpy(settings, t[5]->data, sizeof settings);
-  const auto [eps, momentum] = settings;
+  const double eps = t[5]->get(0), momentum = t[5]->get(1);
   const Volume volume(x);
   std::vector<Expected> outputs = {expected_like(y), expected_like(saved), expected_like(*t[3]),
                                    expected_like(*t[4])};
@@ -172,8 +169,8 @@ std::vector<Expected> forward_training(const std::vector<Tensor*>& t) {
 std::vector<Expected> gradient_training(const std::vector<Tensor*>& t) {
   const Tensor &dy = *t[0], &x = *t[1], &gamma = *t[2], &saved = *t[3];
   const Volume volume(x);
-  std::vector<Expected> outputs = {expected_like(*t[4]), expected_like(*t[5]),
-                                   expected_like(*t[6])};
+  std::vector<Expected> outputs = {expected_like(*t[4]), expected_like(*t[5]), expected_like(*t[6]),
+                                   expected_like(*t[7])};
   const double n = std::fmax(volume.count(), 1);
   for (int64_t c = 0; c < volume.channels; ++c) {
     const double mean = saved.get(c), rstd = saved.get(volume.channels + c);
@@ -186,17 +183,17 @@ std::vector<Expected> gradient_training(const std::vector<Tensor*>& t) {
     grad_apply(volume, c, dy, x, mean, a, b, offset, more, *t[4], &outputs[0]);
     set(&outputs[1], c, *t[5], sums.centered * rstd, sums.centered_tolerance * rstd);
     set(&outputs[2], c, *t[6], sums.dy, sums.dy_tolerance);
+    set(&outputs[3], c, *t[7], saved.get(2 * volume.channels + c), 0);
   }
   return outputs;
 }
 
 std::vector<Expected> forward_inference(const std::vector<Tensor*>& t) {
-  double settings[2];
-  std::memcpy(settings, t[5]->data, sizeof settings);
+  const double eps = t[5]->get(0);
   const Volume volume(*t[0]);
   std::vector<Expected> outputs = {expected_like(*t[6])};
   for (int64_t c = 0; c < volume.channels; ++c) {
-    const double multiplier = t[1]->get(c) / std::sqrt(t[4]->get(c) + settings[0]);
+    const double multiplier = t[1]->get(c) / std::sqrt(t[4]->get(c) + eps);
     apply(volume, c, *t[0], t[3]->get(c), multiplier, t[2]->get(c), 0, *t[6], &outputs[0]);
   }
   return outputs;
@@ -204,13 +201,12 @@ std::vector<Expected> forward_inference(const std::vector<Tensor*>& t) {
 
 std::vector<Expected> gradient_inference(const std::vector<Tensor*>& t) {
   const Tensor &dy = *t[0], &x = *t[1];
-  double settings[2];
-  std::memcpy(settings, t[6]->data, sizeof settings);
+  const double eps = t[6]->get(0);
   const Volume volume(x);
   std::vector<Expected> outputs = {expected_like(*t[7]), expected_like(*t[8]), expected_like(*t[9]),
                                    expected_like(*t[10])};
   for (int64_t c = 0; c < volume.channels; ++c) {
-    const double rstd = 1 / std::sqrt(t[5]->get(c) + settings[0]);
+    const double rstd = 1 / std::sqrt(t[5]->get(c) + eps);
     const GradSums sums = grad_sums(volume, c, dy, x, t[4]->get(c));
     apply(volume, c, dy, 0, t[2]->get(c) * rstd, 0, 0, *t[7], &outputs[0]);
     set(&outputs[1], c, *t[8], sums.centered * rstd, sums.centered_tolerance * rstd);

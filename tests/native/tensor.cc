@@ -81,8 +81,10 @@ double decode(uint16_t bits, const Format& format) {
 
 const char* name_of(Type type) { return format_of(type).name; }
 int64_t size_of(Type type) { return format_of(type).size; }
+bool holds_doubles(Type type) { return type == Type::kFloat64 || type == Type::kInt64; }
+
 double rounded(Type type, double value) {
-  if (type == Type::kFloat64) return value;
+  if (holds_doubles(type)) return value;
   if (type == Type::kFloat32) return static_cast<float>(value);
   return decode(encode(value, format_of(type)), format_of(type));
 }
@@ -113,6 +115,7 @@ double Tensor::get(int64_t i) const {
     case Type::kFloat32:
       return static_cast<const float*>(data)[i];
     case Type::kFloat64:
+    case Type::kInt64:
       return static_cast<const double*>(data)[i];
     default:
       return decode(static_cast<const uint16_t*>(data)[i], format_of(type));
@@ -125,6 +128,7 @@ void Tensor::set(int64_t i, double value) {
       static_cast<float*>(data)[i] = static_cast<float>(value);
       return;
     case Type::kFloat64:
+    case Type::kInt64:
       static_cast<double*>(data)[i] = value;
       return;
     default:
@@ -143,8 +147,8 @@ std::string Tensor::bytes() const {
 
 Tensor settings(double eps, double momentum) {
   Tensor tensor(Type::kInt64, {2});
-  const double values[] = {eps, momentum};
-  std::memcpy(tensor.data, values, sizeof values);
+  tensor.set(0, eps);
+  tensor.set(1, momentum);
   return tensor;
 }
 

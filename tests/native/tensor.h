@@ -15,6 +15,9 @@ constexpr Type kFloatingTypes[] = {Type::kFloat32, Type::kFloat16, Type::kBFloat
 const char* name_of(Type);
 int64_t size_of(Type);
 
+// kFloat64, or kInt64: MindSpore hands over doubles in its guise.
+bool holds_doubles(Type);
+
 // The value that this type has for a double.
 double rounded(Type, double);
 

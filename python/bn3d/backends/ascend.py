@@ -15,6 +15,7 @@ from mindspore.ops import CustomRegOp, DataType
 
 from bn3d.backends import split
 from bn3d.backends.ascend_obstacles import soc_name
+from bn3d.backends.split_cells import Operators
 from bn3d.operators import OPERATORS, Operator
 from bn3d.opp.support import SOCS
 
@@ -91,7 +92,7 @@ compiled = ms.jit
 
 settings = split.settings
 forward_training, forward_inference = split.build(
-    split.Provided(reduce, apply, grad_reduce, grad_apply),
+    Operators(reduce, apply, grad_reduce, grad_apply),
     compiled=compiled,
     dtypes=VOLUME_DTYPES,
 )

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import Tensor, ops
 
+from bn3d.backends.mixed_precision import unmixed
+
 __all__ = [
     "apply",
     "forward_inference",
@@ -29,6 +31,7 @@ def settings(eps: float, momentum: float) -> tuple[float, float]:
     return eps, momentum
 
 
+@unmixed
 def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
     eps, momentum = settings
@@ -46,6 +49,7 @@ def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     return (ops.cast(y, x.dtype),)
 
 
+@unmixed
 def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     """y, normalised by the moving statistics. See `bn3d.reference`."""
     wide = ops.cast(x, _wide_dtype())
@@ -86,7 +90,9 @@ def grad_apply(dy, x, mean, a, b, c):
 
 def per_channel(vector: Tensor, like: Tensor) -> Tensor:
     """A (C,) vector as (1, C, 1, 1, 1) in the dtype of `like`."""
-    return ops.reshape(ops.cast(vector, like.dtype), (1, -1, 1, 1, 1))
+    # In this order: PyNative mode of 2.10 loses second derivatives towards a Parameter whose first
+    # operator is a cast.
+    return ops.cast(ops.reshape(vector, (1, -1, 1, 1, 1)), like.dtype)
 
 
 def channel_mean(x: Tensor) -> Tensor:

@@ -1,7 +1,12 @@
 """Backend of the native CPU library, through `mindspore.ops.Custom(func_type="aot")`.
 
-The library's fused operators save what the gradient needs as `saved`, float64 (3, C): mean and
-1/sqrt(variance + eps) of the batch, and eps.
+The library's fused operators save what the gradient needs as `saved` (3, C): mean and
+1/sqrt(variance + eps) of the batch, and eps, doubles in the guise of int64 like `settings`.
+
+Shapes and dtypes are inferred by the library: inference in Python fails in graph mode where they
+are known only as the graph runs. Graph mode differentiates by the operators' `bprop`, PyNative
+mode by a `_Function` around them: there MindSpore records and replays a `bprop` as a network of
+its own, which costs as much as a kernel.
 
 Importing this module loads the library and registers its operators; it raises
 `bn3d.library.LibraryError` where that is not possible.
@@ -9,7 +14,6 @@ Importing this module loads the library and registers its operators; it raises
 
 from __future__ import annotations
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 from mindspore.common import _Function
@@ -38,11 +42,10 @@ __all__ = [
 LIBRARY = library.load()
 
 
-def _custom(name, inputs, outputs, infer_dtype, bprop, kind=ops.Custom) -> ops.Custom:
+def _custom(name, inputs, outputs, bprop=None, kind=ops.Custom) -> ops.Custom:
     """An operator of the library; inputs and outputs are names, separated by blanks.
 
-    Shapes are inferred by the library: Python inference fails for dynamic shapes in graph
-    mode. DataType.None_None hands tensors over as they are, whatever their dtype.
+    DataType.None_None hands tensors over as they are, whatever their dtype.
     """
     registration = CustomRegOp(name)
     for index, tensor in enumerate(inputs.split()):
@@ -52,7 +55,6 @@ def _custom(name, inputs, outputs, infer_dtype, bprop, kind=ops.Custom) -> ops.C
     formats = [DataType.None_None] * len(f"{inputs} {outputs}".split())
     return kind(
         f"{LIBRARY.path}:{name}",
-        out_dtype=infer_dtype,
         func_type="aot",
         bprop=bprop,
         reg_info=registration.dtype_format(*formats).target("CPU").get_op_info(),
@@ -71,7 +73,7 @@ def _zeros_like(*tensors):
 
 
 def _bprop_gradient_training(dy, x, gamma, saved, out, dout):
-    d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, saved[2], dout)
+    d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, out[3], dout)
     # mean and 1/sqrt(variance + eps) are functions of x, and were derived as such.
     return (d_dy, d_x, d_gamma, *_zeros_like(saved))
 
@@ -86,8 +88,7 @@ def _bprop_gradient_inference(
 _gradient_training = _custom(
     "Bn3dGradientTraining",
     "dy x gamma saved",
-    "dx dgamma dbeta",
-    lambda dy, x, gamma, saved: (x, gamma, gamma),
+    "dx dgamma dbeta eps",
     _bprop_gradient_training,
 )
 
@@ -95,18 +96,12 @@ _gradient_inference = _custom(
     "Bn3dGradientInference",
     "dy x gamma beta moving_mean moving_variance settings",
     "dx dgamma dbeta rstd",
-    lambda dy, x, gamma, beta, moving_mean, moving_variance, settings: (
-        x,
-        gamma,
-        gamma,
-        ms.float64,
-    ),
     _bprop_gradient_inference,
 )
 
 
 def _bprop_training(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
-    dx, dgamma, dbeta = _gradient_training(dout[0], x, gamma, out[1])
+    dx, dgamma, dbeta, _ = _gradient_training(dout[0], x, gamma, out[1])
     return (dx, dgamma, dbeta, *_zeros_like(moving_mean, moving_variance, settings))
 
 
@@ -144,7 +139,6 @@ _forward_training = _custom(
     "Bn3dForwardTraining",
     "x gamma beta moving_mean moving_variance settings",
     "y saved",
-    lambda x, gamma, beta, moving_mean, moving_variance, settings: (x, ms.float64),
     _bprop_training,
     _InPlaceCustom,
 )
@@ -153,7 +147,6 @@ _forward_inference = _custom(
     "Bn3dForwardInference",
     "x gamma beta moving_mean moving_variance settings",
     "y",
-    lambda x, gamma, beta, moving_mean, moving_variance, settings: x,
     _bprop_inference,
 )
 
@@ -165,11 +158,19 @@ def _cast(x, dtype):
     return x if x.dtype == dtype else ops.cast(x, dtype)
 
 
-class _Training(_Function):
-    """`_forward_training` for PyNative mode, where a `bprop` costs as much as a kernel: MindSpore
-    records and replays it as a network of its own.
-    """
+class _TrainingGradient(_Function):
+    @staticmethod
+    def forward(ctx, dy, x, gamma, saved):
+        *gradients, eps = _gradient_training(dy, x, gamma, saved)
+        ctx.save_for_backward(dy, x, gamma, eps)
+        return tuple(gradients)
 
+    @staticmethod
+    def backward(ctx, *douts):
+        return (*gradient_of_gradient_training(*ctx.saved_tensors, douts), None)
+
+
+class _Training(_Function):
     @staticmethod
     def forward(ctx, x, gamma, *others):
         y, saved = _forward_training(x, gamma, *others)
@@ -179,13 +180,24 @@ class _Training(_Function):
     @staticmethod
     def backward(ctx, dy):
         x, gamma, saved = ctx.saved_tensors
-        dx, dgamma, dbeta = _gradient_training(dy, _cast(x, dy.dtype), gamma, saved)
+        dx, dgamma, dbeta = _TrainingGradient.apply(dy, _cast(x, dy.dtype), gamma, saved)
         return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
 
 
-class _Inference(_Function):
-    """The same of `_forward_inference`."""
+class _InferenceGradient(_Function):
+    @staticmethod
+    def forward(ctx, dy, x, gamma, beta, moving_mean, *others):
+        *gradients, rstd = _gradient_inference(dy, x, gamma, beta, moving_mean, *others)
+        ctx.save_for_backward(dy, x, gamma, moving_mean, rstd)
+        return tuple(gradients)
 
+    @staticmethod
+    def backward(ctx, *douts):
+        gradients = gradient_of_gradient_inference(*ctx.saved_tensors, douts)
+        return (*gradients, None, None, None, None)
+
+
+class _Inference(_Function):
     @staticmethod
     def forward(ctx, *inputs):
         ctx.save_for_backward(*inputs)
@@ -194,7 +206,7 @@ class _Inference(_Function):
     @staticmethod
     def backward(ctx, dy):
         x, *others = ctx.saved_tensors
-        dx, dgamma, dbeta, _ = _gradient_inference(dy, _cast(x, dy.dtype), *others)
+        dx, dgamma, dbeta = _InferenceGradient.apply(dy, _cast(x, dy.dtype), *others)
         return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
 
 
@@ -213,17 +225,11 @@ def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
 
 
 def _operator(operator: Operator) -> ops.Custom:
-    """One of the four operators; its channel vectors are float32, as in `bn3d.operators`."""
-    names = [tensor.name for tensor in operator.inputs]
-    volume = next(i for i, tensor in enumerate(operator.inputs) if tensor.kind == "volume")
-    kinds = [tensor.kind for tensor in operator.outputs]
-
-    def infer_dtype(*dtypes):
-        outputs = tuple(dtypes[volume] if kind == "volume" else ms.float32 for kind in kinds)
-        return outputs if len(outputs) > 1 else outputs[0]
-
-    outputs = " ".join(tensor.name for tensor in operator.outputs)
-    return _custom(operator.type, " ".join(names), outputs, infer_dtype, None)
+    inputs, outputs = (
+        " ".join(tensor.name for tensor in tensors)
+        for tensors in (operator.inputs, operator.outputs)
+    )
+    return _custom(operator.type, inputs, outputs)
 
 
 reduce, apply, grad_reduce, grad_apply = (_operator(operator) for operator in OPERATORS)

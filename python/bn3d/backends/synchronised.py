@@ -28,6 +28,7 @@ from mindspore import nn, ops
 
 from bn3d.backends import split
 from bn3d.backends.composed import AXES
+from bn3d.backends.split_cells import values_per_channel
 from bn3d.process_groups import Membership
 
 __all__ = ["Group", "build", "values_backward", "values_forward"]
@@ -55,7 +56,7 @@ def build(backend: ModuleType, membership: Membership) -> split.Split:
 
 
 class Group(nn.Cell):
-    """Adds up over the devices of a communication group; see `bn3d.backends.split.Group`."""
+    """Adds up over the devices of a communication group; see `bn3d.backends.split_cells.Group`."""
 
     def __init__(self, membership: Membership):
         super().__init__(auto_prefix=False)
@@ -86,7 +87,7 @@ class Group(nn.Cell):
     def channel_mean(self, x):
         """Mean of each channel over all devices, (1, C, 1, 1, 1); differentiable."""
         total = self.all_reduce(ops.sum(x, AXES, True))
-        count = self.all_reduce(_vector(split.values_per_channel(x)))
+        count = self.all_reduce(_vector(values_per_channel(x)))
         return total / ops.maximum(count, 1)
 
 

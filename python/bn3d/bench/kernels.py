@@ -23,7 +23,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     **{op.type: tuple(tensor.name for tensor in op.inputs + op.outputs) for op in OPERATORS},
     "Bn3dForwardTraining": ("x", *_PARAMETERS, "y", "saved"),
     "Bn3dForwardInference": ("x", *_PARAMETERS, "y"),
-    "Bn3dGradientTraining": ("dy", "x", "gamma", "saved", "dx", "dgamma", "dbeta"),
+    "Bn3dGradientTraining": ("dy", "x", "gamma", "saved", "dx", "dgamma", "dbeta", "eps"),
 }
 
 
@@ -78,7 +78,7 @@ def _buffers(case: Case) -> dict[str, np.ndarray]:
         **vectors,
         **volumes,
         "settings": np.array([1e-5, 0.9]).view(np.int64),  # eps, momentum
-        "saved": np.ones((3, channels)),
+        "saved": np.ones((3, channels)).view(np.int64),
     }
 
 

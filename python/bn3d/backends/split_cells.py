@@ -1,0 +1,196 @@
+"""The passes of `bn3d.backends.split` as cells, since that is how MindSpore takes a `bprop`.
+
+All vectors are float32 (C,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import mindspore as ms
+from mindspore import nn, ops
+from mindspore.ops.functional import isconstant
+
+from bn3d.backends.composed import channel_mean
+from bn3d.backends.second_order import (
+    gradient_of_gradient_inference,
+    gradient_of_gradient_training_by,
+)
+
+__all__ = [
+    "Group",
+    "Inference",
+    "InferenceGradient",
+    "Operators",
+    "Training",
+    "TrainingGradient",
+    "at_least_one",
+    "at_most_one",
+    "float32",
+    "values_per_channel",
+]
+
+# A primitive: MindSpore 2.10 loses a Python function that two passes of a compiled gradient call,
+# a `construct` and its `bprop`, or a `bprop` and that one's `bprop`.
+_zeros_like = ops.ZerosLike()
+
+
+class Operators(NamedTuple):
+    """The four operators of `bn3d.operators`. A backend's module, which has them as well, does in
+    its place.
+    """
+
+    reduce: Callable
+    apply: Callable
+    grad_reduce: Callable
+    grad_apply: Callable
+
+
+class Group(Protocol):
+    """Devices whose batches count as one, such as `bn3d.backends.synchronised.Group`.
+
+    Vectors are float32 (C,). `count`, the values a channel, comes as a number or a float32
+    tensor (1,) and is returned as such a tensor.
+    """
+
+    def statistics(self, shift, first, second, count):
+        """(shift, first, second, count) of all devices from those of each: sums of x - shift
+        and of (x - shift)^2. The shifts of the devices differ; the one returned is common.
+        """
+
+    def sums(self, first, second):
+        """(first, second), added up over the devices. Calls no Python function that
+        `statistics` calls too, see above.
+        """
+
+    def channel_mean(self, x):
+        """What `bn3d.backends.composed.channel_mean` is for one device, differentiable."""
+
+
+class Training(nn.Cell):
+    """Forward pass in training; a Cell because that is how MindSpore takes a `bprop`."""
+
+    def __init__(self, operators, group):
+        super().__init__(auto_prefix=False)
+        self.operator_reduce = operators.reduce
+        self.operator_apply = operators.apply
+        self.group = group
+        self.gradient = TrainingGradient(operators, group)
+
+    def construct(self, x, gamma, beta, shift, eps, reductions):
+        """(y, mean, rest, biased variance, count, 1/count)."""
+        count = values_per_channel(x)
+        for _ in range(reductions - 1):
+            shift = shift + self.operator_reduce(x, shift)[0] * (1 / at_least_one(count))
+        first, second = self.operator_reduce(x, shift)
+        if self.group is not None:
+            shift, first, second, count = self.group.statistics(shift, first, second, count)
+        scale = 1 / at_least_one(count)
+        first, second = first * scale, second * scale
+        variance = ops.relu(second - first * first)
+        mean = shift + first
+        rest = first - (mean - shift)
+        multiplier = gamma * ops.rsqrt(variance + eps)
+        y = self.operator_apply(x, mean, multiplier, beta - rest * multiplier)
+        return y, mean, rest, variance, count, scale
+
+    def bprop(self, x, gamma, beta, shift, eps, reductions, out, dout):
+        """Gradients of y alone: nobody derives by the others."""
+        _, mean, rest, variance, _, scale = out
+        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, variance, scale, eps)
+        return dx, dgamma, dbeta, _zeros_like(shift), 0.0, 0
+
+
+class TrainingGradient(nn.Cell):
+    """(dx, dgamma, dbeta) of `Training`; the last two are sums over this device alone."""
+
+    def __init__(self, operators, group):
+        super().__init__(auto_prefix=False)
+        self.operator_grad_reduce = operators.grad_reduce
+        self.operator_grad_apply = operators.grad_apply
+        self.group = group
+        self.second_order = gradient_of_gradient_training_by(
+            channel_mean if group is None else group.channel_mean
+        )
+
+    def construct(self, dy, x, gamma, mean, rest, variance, scale, eps):
+        rstd = ops.rsqrt(variance + eps)
+        dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
+        dgamma = (about_mean - rest * dbeta) * rstd
+        sum_dgamma, sum_dbeta = dgamma, dbeta
+        if self.group is not None:
+            sum_dgamma, sum_dbeta = self.group.sums(dgamma, dbeta)
+        a = gamma * rstd
+        a_scaled = a * -scale
+        b = a_scaled * rstd * sum_dgamma
+        c = a_scaled * sum_dbeta - b * rest
+        return self.operator_grad_apply(dy, x, mean, a, b, c), dgamma, dbeta
+
+    def bprop(self, dy, x, gamma, mean, rest, variance, scale, eps, out, dout):
+        wide_eps = _zeros_like(gamma) + eps
+        d_dy, d_x, d_gamma = self.second_order(dy, x, gamma, wide_eps, dout)
+        # The statistics are functions of x, and were derived as such.
+        zeros = _zeros_like(gamma)
+        return d_dy, d_x, d_gamma, zeros, zeros, zeros, scale * 0, 0.0
+
+
+class Inference(nn.Cell):
+    def __init__(self, operators):
+        super().__init__(auto_prefix=False)
+        self.operator_apply = operators.apply
+        self.gradient = InferenceGradient(operators)
+
+    def construct(self, x, gamma, beta, mean, variance, eps):
+        return self.operator_apply(x, mean, gamma * ops.rsqrt(variance + eps), beta)
+
+    def bprop(self, x, gamma, beta, mean, variance, eps, out, dout):
+        dx, dgamma, dbeta = self.gradient(dout, x, gamma, mean, ops.rsqrt(variance + eps))
+        zeros = _zeros_like(gamma)
+        return dx, dgamma, dbeta, zeros, zeros, 0.0
+
+
+class InferenceGradient(nn.Cell):
+    """(dx, dgamma, dbeta) of `Inference`."""
+
+    def __init__(self, operators):
+        super().__init__(auto_prefix=False)
+        self.operator_apply = operators.apply
+        self.operator_grad_reduce = operators.grad_reduce
+
+    def construct(self, dy, x, gamma, mean, rstd):
+        dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
+        zeros = _zeros_like(gamma)
+        return self.operator_apply(dy, zeros, gamma * rstd, zeros), about_mean * rstd, dbeta
+
+    def bprop(self, dy, x, gamma, mean, rstd, out, dout):
+        d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, mean, rstd, dout)
+        zeros = _zeros_like(gamma)
+        return d_dy, d_x, d_gamma, zeros, zeros
+
+
+def values_per_channel(x):
+    """N*D*H*W: a number, so that what follows from it costs no operator, or a float32
+    tensor (1,) where the shape is not known before the run.
+    """
+    if isconstant(x.shape):
+        n, _, d, h, w = x.shape
+        return n * d * h * w
+    sizes = float32(ops.TensorShape()(x))
+    return sizes[0:1] * ops.prod(sizes[2:])
+
+
+def at_least_one(count):
+    if isinstance(count, ms.Tensor):
+        return ops.maximum(count, 1)
+    return count if count > 1 else 1
+
+
+def at_most_one(count):
+    if isinstance(count, ms.Tensor):
+        return ops.minimum(count, 1)
+    return count if count < 1 else 1
+
+
+def float32(vector):
+    return ops.cast(vector, ms.float32)
