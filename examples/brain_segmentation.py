@@ -1,6 +1,6 @@
 """Segment grey and white matter in a brain MRI: nn.BatchNorm3d against bn3d.swap(net).
 
-    pip install 'bn3d[demo]'
+    pip install '.[demo]'      # in the repository
     python examples/brain_segmentation.py --help
 
 The parts are in python/bn3d/demo/; `bn3d demo` runs the same.

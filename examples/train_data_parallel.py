@@ -1,7 +1,7 @@
 """Train the demo's brain segmentation on several devices: sharded data, averaged gradients and
 batch statistics over all devices.
 
-    pip install 'bn3d[demo]'
+    pip install '.[demo]'      # in the repository
     msrun --worker_num=2 --local_worker_num=2 --join=True examples/train_data_parallel.py
     python examples/train_data_parallel.py       # the same training on one device
 
@@ -30,6 +30,7 @@ from bn3d.demo import volume
 from bn3d.demo.training import PATCH
 from bn3d.demo.unet import UNet
 from bn3d.demo.volume import TISSUES
+from bn3d.options import Device
 
 
 def main(
@@ -38,11 +39,11 @@ def main(
     sync: Annotated[bool, typer.Option(help="Statistics over all devices.")] = True,
     learning_rate: Annotated[float, typer.Option(min=0)] = 0.02,
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
-    device: Annotated[str, typer.Option(help="CPU or Ascend.")] = "CPU",
+    device: Annotated[Device, typer.Option(help="What to train on.")] = Device.CPU,
     curve: Annotated[Path | None, typer.Option(help="CSV file for step, loss, seconds.")] = None,
 ) -> None:
     """Train a 3-D U-Net on a brain MRI on all devices that msrun has started."""
-    ms.set_device(device)
+    ms.set_device(device.value)
     ms.set_context(mode=ms.GRAPH_MODE)
     rank, ranks = connect()
     if batch % ranks:

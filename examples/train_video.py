@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +18,11 @@ import typer
 from mindspore import nn
 
 import bn3d
+from bn3d.options import Device, folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from networks import ResNet18
 
-Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
 CLASSES = 4
 
 
@@ -66,7 +65,9 @@ def main(
     steps: Annotated[int, typer.Option(min=2, help="Of each run.")] = 40,
     batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 8,
     size: Annotated[int, typer.Option(min=16, help="Height and width of a clip.")] = 32,
-    output: Annotated[Path, typer.Option(help="Folder of train_video.json.")] = Path("out"),
+    output: Annotated[
+        Path, typer.Option(help="Folder of train_video.json.", callback=folder)
+    ] = Path("out"),
 ) -> None:
     """Train twice from the same weights, on the same clips: stock, and with bn3d."""
     ms.set_device(device.value)
@@ -79,7 +80,6 @@ def main(
     print(
         f"first losses differ by {abs(runs['stock']['losses'][0] - runs['bn3d']['losses'][0]):.1e}"
     )
-    output.mkdir(parents=True, exist_ok=True)
     report = {"environment": dict(bn3d.info().rows()), "runs": runs}
     (output / "train_video.json").write_text(json.dumps(report, indent=1) + "\n")
     if not np.isfinite([loss for run in runs.values() for loss in run["losses"]]).all():

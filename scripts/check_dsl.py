@@ -6,7 +6,7 @@ numbers agree with the judge, and a tensor above 1 MiB is scheduled over several
 device and no CANN library take part: it needs a text tree of CANN 8.x and the `real_dsl` tool,
 which runs the tree's Python over an expression layer of its own.
 
-    check_dsl.py --real-dsl DIR --mirror GITDIR --out docs/dsl_schedules.md
+    check_dsl.py --real-dsl DIR --mirror GITDIR --output docs/dsl_schedules.md
 
 Needs Python 3.11 and `pip install 'numpy<2' 'ml_dtypes<0.6' sympy decorator attrs psutil typer`.
 """
@@ -200,7 +200,7 @@ def main(
     shapes: Annotated[int, typer.Option(help="of each case, numbers computed")] = 100,
     large: Annotated[int, typer.Option(help="further ones above 1 MiB, schedule only")] = 40,
     seed: int = 1,
-    out: Annotated[Path | None, typer.Option(help="Markdown file with the table")] = None,
+    output: Annotated[Path | None, typer.Option(help="Markdown file with the table")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="JSON lines of finished cases: kept, and continued from")
     ] = None,
@@ -224,10 +224,10 @@ def main(
                     print(*case.values(), dict(result["schedules"]), f"{result['error']:.1e}")
                     for failure in result["failures"]:
                         print("   ", failure)
-    if out:
+    if output:
         command = f"scripts/check_dsl.py --shapes {shapes} --large {large} --seed {seed}"
         text = [*PREAMBLE, "", f"    {command}", "", *table(results), "", *UNKNOWN, ""]
-        out.write_text("\n".join([*text, *unknown_table(front_end), ""]))
+        output.write_text("\n".join([*text, *unknown_table(front_end), ""]))
     failures = sum(len(result["failures"]) for result in results)
     total = sum(result["evaluated"] + result["large"] for result in results)
     print(f"{total} compilations, {failures} failures")

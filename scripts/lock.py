@@ -1,10 +1,13 @@
 """Prints the lock file of the test environment, from the environment that it runs in:
 
+    pip install scikit-build-core '.[test]'
     python scripts/lock.py >requirements-test.lock
 
-It is this project's dependencies with the extra `test` and theirs, each with its version and
-licence. `scripts/test.sh` installs these versions on the version of Python in the first line, 3.11
-or later; `scripts/audit.sh` looks for known vulnerabilities in them.
+It is this project's dependencies with the extra `test`, which has all of `demo` and `torch`, and
+theirs, each with its version and licence. Of PyTorch any build will do: the label of this one, such
+as +cpu, is left out, and what only its CUDA build needs is not locked. `scripts/test.sh` installs
+these versions on the version of Python in the first line, 3.11 or later; `scripts/audit.sh` looks
+for known vulnerabilities in them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +29,8 @@ def direct() -> list[str]:
     project = settings["project"]
     extras = project["optional-dependencies"]
     built_with = settings["build-system"]["requires"]
-    return [*project["dependencies"], *extras["test"], *extras["demo"], *built_with]
+    tested = (each for extra in ("test", "demo", "torch") for each in extras[extra])
+    return [*project["dependencies"], *tested, *built_with]
 
 
 def visit(requirement: str, found: dict[str, importlib.metadata.Distribution]) -> None:
@@ -54,7 +59,8 @@ def main() -> None:
         visit(requirement, found)
     print(f"# Python {'.'.join(platform.python_version_tuple()[:2])}; made by scripts/lock.py")
     for name in sorted(found):
-        print(f"{name}=={found[name].version}  # {licence(found[name])}")
+        version = Version(found[name].version).public
+        print(f"{name}=={version}  # {licence(found[name])}")
 
 
 if __name__ == "__main__":

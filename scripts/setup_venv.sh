@@ -19,10 +19,10 @@ setup_venv() {
     locked=(--constraint "$ROOT/requirements-test.lock")
   fi
 
-  echo "Installing bn3d[$extras] into $ROOT/.venv (the first time takes some minutes)" >&2
+  echo "Installing .[$extras] into $ROOT/.venv (the first time takes some minutes)" >&2
   "$PYTHON" -m pip install --disable-pip-version-check --quiet \
     ${locked[@]+"${locked[@]}"} "$ROOT[$extras]" || {
-    echo "pip could not install bn3d[$extras]; its message is above." >&2
+    echo "pip could not install .[$extras]; its message is above." >&2
     return 1
   }
   rm -f "$ROOT"/.venv/bn3d-*.installed # other extras belong to the older sources
@@ -48,6 +48,7 @@ make_venv() {
 
 # What is installed comes from these; a change to any of them installs again.
 fingerprint() {
-  (cd "$ROOT" && find CMakeLists.txt pyproject.toml requirements-test.lock python op_proto op_impl \
+  (cd "$ROOT" && find CMakeLists.txt CMakePresets.json pyproject.toml requirements-test.lock \
+    cmake python op_proto op_impl \
     -type f -not -name '*.pyc' -not -name '*.so' -exec cksum {} + | sort | cksum)
 }

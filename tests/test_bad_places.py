@@ -11,7 +11,7 @@ from bn3d.cli import app
 READ_ONLY = "/proc"  # where not even root makes a file
 COMMANDS = {
     "bench": ["bench", "--quick", "--output"],
-    "demo": ["demo", "--steps", "1", "--out"],
+    "demo": ["demo", "--steps", "1", "--output"],
     "verify": ["verify", "--quick", "--json"],
 }
 PLACES = [

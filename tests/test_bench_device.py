@@ -61,6 +61,41 @@ def test_the_command_prints_and_writes_what_was_measured(tmp_path, monkeypatch):
     assert report["layers"][0]["milliseconds"] == row["milliseconds"]
 
 
+@pytest.mark.parametrize("option", ["--profile", "--no-layers", "--kernels", "--no-kernels"])
+def test_options_that_mean_nothing_on_a_device_are_refused(option):
+    app = typer.Typer()
+    app.command()(command.bench)
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["--device", "Ascend", option])
+    assert done.exit_code == 2
+    assert option.removeprefix("--no-").removeprefix("--") in done.output
+    assert "is for --device CPU only" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "modes"),
+    [
+        ([], ["GRAPH_MODE", "PYNATIVE_MODE"]),
+        (["--quick"], ["GRAPH_MODE"]),
+        (["--quick", "--mode", "PYNATIVE_MODE"], ["PYNATIVE_MODE"]),
+    ],
+)
+def test_a_quick_run_is_quick_on_a_device(options, modes, tmp_path, monkeypatch):
+    asked = []
+
+    def measure(device, cases, modes, steps, *rest):
+        asked.extend(modes)
+        return []
+
+    monkeypatch.setattr("bn3d.verify.session.set_device", lambda device: None)
+    monkeypatch.setattr(command, "measure_device", measure)
+    app = typer.Typer()
+    app.command()(command.bench)
+    arguments = ["--device", "Ascend", "--output", str(tmp_path), *options]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert asked == modes
+
+
 def test_a_device_that_is_not_there_is_exit_code_2():
     app = typer.Typer()
     app.command()(command.bench)

@@ -8,7 +8,7 @@ from bn3d.cli import app
 runner = CliRunner()
 
 
-@pytest.mark.parametrize("command", ["info", "demo", "bench", "opp"])
+@pytest.mark.parametrize("command", ["info", "demo", "bench", "convert", "opp", "verify"])
 def test_every_command_has_help(command):
     result = runner.invoke(app, [command, "--help"])
     assert result.exit_code == 0, result.output

@@ -1,11 +1,69 @@
-"""The documents in two languages say the same; that their blocks run is tested in docs/."""
+"""What the documents promise; that their blocks run is tested in docs/."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+TEXTS = [
+    *ROOT.glob("*.md"),
+    *(p for name in ("docs", "benchmarks") for p in (ROOT / name).rglob("*.md")),
+    *(p for name in ("python", "examples", "scripts") for p in (ROOT / name).rglob("*.py")),
+]
+
+
+def test_all_files_name_one_version():
+    versions = {
+        re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)[1]
+        for name, pattern in {
+            "pyproject.toml": r'^version = "(.+)"',
+            "CMakeLists.txt": r"^project\(bn3d VERSION (\S+)",
+            "python/bn3d/__init__.py": r'^__version__ = "(.+)"',
+        }.items()
+    }
+    named = re.findall(r"bn3d-opp-(\d\S*)-", (DOCS / "ascend.md").read_text(encoding="utf-8"))
+    assert len(versions) == 1
+    assert set(named) == versions
+
+
+def test_private_imports_from_mindspore_are_listed():
+    """With their files, in docs/maintaining.md; not one too few, not one too many."""
+    text = (DOCS / "maintaining.md").read_text(encoding="utf-8")
+    listed = {
+        (name, file)
+        for name, files in re.findall(r"^\| `(mindspore\..*?)` \| (`.+?`) \|", text, re.MULTILINE)
+        if "._" in name
+        for file in _quoted(files)
+    }
+    package = ROOT / "python" / "bn3d"
+    imports = re.compile(r"^from (mindspore[\w.]*) import (.+)$", re.MULTILINE)
+    found = {
+        (f"{module}.{name}", path.relative_to(package).as_posix())
+        for path in package.rglob("*.py")
+        for module, names in imports.findall(path.read_text(encoding="utf-8"))
+        for name in names.split(", ")
+        if "._" in f"{module}.{name}"
+    }
+    assert found and found == listed
+
+
+def _quoted(cell: str) -> list[str]:
+    return re.findall(r"`(.+?)`", cell)
+
+
+def test_links_lead_somewhere():
+    for path in (path for path in TEXTS if path.suffix == ".md"):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists(), f"{path.relative_to(ROOT)}: {link}"
+
+
+def test_nobody_is_sent_to_an_index_for_bn3d():
+    """It is not published: it is installed from its sources."""
+    published = re.compile(r"pip install[^&\n]*\bbn3d\b")
+    assert len(TEXTS) > 50
+    assert not [path for path in TEXTS if published.search(path.read_text(encoding="utf-8"))]
 
 
 def test_both_languages_have_the_same_blocks_and_table_rows():

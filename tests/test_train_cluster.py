@@ -37,8 +37,11 @@ def test_dry_run_prints_one_command_a_node():
     for node, (line, host) in enumerate(zip(lines, ("first", "second", "third"), strict=True)):
         ssh, terminal, where, command = shlex.split(line)
         assert (ssh, terminal, where) == ("ssh", "-tt", host)
-        assert shlex.split(command) == [
-            *("cd", str(REPOSITORY), "&&", "source", "/opt/my env/bin/activate", "&&"),
+        entered, _, trains = command.partition(" source /opt/my")
+        assert entered.startswith(f"cd {REPOSITORY} || exit;")
+        assert "/usr/local/Ascend/{cann,ascend-toolkit}/set_env.sh" in entered
+        assert shlex.split("source /opt/my" + trains) == [
+            *("source", "/opt/my env/bin/activate", "&&"),
             *("MS_NODE_TIMEOUT=60", "MS_RECEIVE_MSG_TIMEOUT=60", "msrun"),
             *("--worker_num=12", "--local_worker_num=4", "--master_addr=first"),
             *("--master_port=9000", f"--node_rank={node}", "--cluster_time_out=60"),
@@ -58,6 +61,41 @@ def test_exit_code_is_that_of_the_nodes(tmp_path, failing, code):
     assert result.returncode == code, result.stderr
     assert "second: hello from second" in result.stdout
     assert ("a node failed (exit code 3)" in result.stderr) == bool(code)
+
+
+@pytest.fixture
+def local_ssh(tmp_path):
+    """The PATH of an ssh that runs its command here; the virtual environment's msrun shows CANN."""
+    path, venv = tmp_path / "path", tmp_path / "venv"
+    for folder in (path, venv / "bin"):
+        folder.mkdir(parents=True)
+    (venv / "bin" / "activate").write_text(f'PATH="{venv}/bin:$PATH"\n')
+    for file, text in (
+        (path / "ssh", 'exec bash -c "$3"'),
+        (venv / "bin" / "msrun", 'echo "msrun with CANN ${ASCEND_HOME_PATH:-unset}"'),
+    ):
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(0o755)
+    return path, venv
+
+
+def test_cann_is_sourced_before_the_virtual_environment(local_ssh, tmp_path):
+    path, venv = local_ssh
+    set_env = tmp_path / "set env.sh"
+    # It puts a PATH first, and need not end with success.
+    set_env.write_text('export ASCEND_HOME_PATH=/cann PATH="/usr/bin:$PATH"\nfalse\n')
+    result = run("--set-env", str(set_env), "--venv", str(venv), "host", path=path)
+    assert result.returncode == 0, result.stderr
+    assert "host: msrun with CANN /cann" in result.stdout
+
+
+def test_a_set_env_that_is_not_there_ends_the_node(local_ssh, tmp_path):
+    path, venv = local_ssh
+    missing = tmp_path / "no such.sh"
+    result = run("--set-env", str(missing), "--venv", str(venv), "host", path=path)
+    assert result.returncode == 2
+    assert f"there is no {missing} here" in result.stdout
+    assert "msrun" not in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def info() -> Info:
     try:
         versions["PyTorch"] = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        versions["PyTorch"] = "not installed (only migration needs it: pip install 'bn3d[torch]')"
+        versions["PyTorch"] = "not installed (only migration needs it: pip install torch)"
     return Info(
         versions,
         f"{platform.system()} {platform.machine()}",

@@ -66,6 +66,19 @@ def test_what_is_not_accounted_for_is_shown_and_nothing_written(run, source, tmp
     assert output.exists()
 
 
+def test_a_checkpoint_of_data_parallel(run, source, tmp_path):
+    """As the documents show it: with an optimizer beside it, and a prefix to take off."""
+    module = torch.nn.DataParallel(torch_resnet())
+    optimizer = torch.optim.Adam(module.parameters())
+    saved = {"state_dict": module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
+    torch.save(saved, source)
+    output = tmp_path / "net.ckpt"
+    result = run(source, output, *NET, "--key", "state_dict", "--rename", "^module[.]=")
+    assert result.exit_code == 0, result.output
+    weight = ms.load_checkpoint(str(output))["fc.weight"].asnumpy()
+    assert (weight == module.module.fc.weight.detach().numpy()).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -53,7 +53,7 @@ def test_safetensors_need_no_torch(tmp_path, monkeypatch):
 def test_pt_needs_torch(tmp_path, monkeypatch):
     source = saved(tmp_path / "in.pt", torch_resnet().state_dict())
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"in\.pt needs PyTorch .*pip install 'bn3d\[torch\]'"):
+    with pytest.raises(ImportError, match=r"in\.pt needs PyTorch .*pip install torch"):
         bn3d.convert_state_dict(source, ResNet())
 
 

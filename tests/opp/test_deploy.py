@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bn3d.opp import deploy as deployment
 from bn3d.opp.cli import app
 from bn3d.opp.deploy import deploy
 from bn3d.opp.payload import InstallError, Package
@@ -197,10 +198,68 @@ def test_the_script_prints_a_table(hosts: Hosts, run_file: Path, names: list[str
     assert ("failed" in done.stdout) == (code == 1)
 
 
+def executable(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def run_script(script: Path, **variables: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    return subprocess.run(
+        [script, "host"], capture_output=True, text=True, check=False, env={**kept, **variables}
+    )
+
+
+def test_the_script_says_which_python_it_needs(tmp_path: Path):
+    python = executable(tmp_path / "python", f'exec {sys.executable} -S "$@"')  # no site-packages
+    done = run_script(REPOSITORY / "scripts" / "deploy.sh", PYTHON=str(python))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "with typer and rich" in line and "set PYTHON" in line and str(python) in line
+
+
+def test_the_script_takes_the_virtual_environment_that_is_there(tmp_path: Path):
+    script = tmp_path / "scripts" / "deploy.sh"
+    script.parent.mkdir()
+    shutil.copy(REPOSITORY / "scripts" / "deploy.sh", script)
+    executable(tmp_path / ".venv" / "bin" / "python", "echo asked the virtual environment")
+    done = run_script(script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "asked the virtual environment" in done.stdout
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> tuple[str]:
+    """An ssh that runs the command on this machine."""
+    return (str(executable(tmp_path / "ssh", 'for command; do :; done\nexec sh -c "$command"')),)
+
+
+def test_the_first_set_env_that_is_there_is_sourced(
+    here: tuple[str], node: Path, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """CANN 8.5 moved it; a host may have either."""
+    files = [tmp_path / name for name in ("absent.sh", "set env.sh", "later.sh")]
+    files[1].write_text(f"export ASCEND_HOME_PATH='{node}' ASCEND_OPP_PATH='{node}/opp'\n")
+    files[2].write_text("exit 3\n")
+    monkeypatch.setattr(deployment, "SET_ENV", [str(file) for file in files])
+    (result,) = deploy(["host"], run_file, ssh=here)
+    assert result.ok, result.message
+    assert result.state["location"] == str(node / "opp" / "vendors" / "bn3d")
+
+
+def test_a_named_set_env_that_is_not_there_is_a_failure(
+    here: tuple[str], run_file: Path, tmp_path: Path
+):
+    file = tmp_path / "it's not.sh"
+    (result,) = deploy(["host"], run_file, path=str(tmp_path), ssh=here, set_env=str(file))
+    assert not result.ok and result.message == f"error: there is no {file}"
+    assert not (tmp_path / "vendors").exists()
+
+
 def test_a_host_that_does_not_answer_in_time_fails(run_file: Path, tmp_path: Path):
-    slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nexec sleep 30\n")
-    slow.chmod(0o755)
+    slow = executable(tmp_path / "slow", "exec sleep 30")
     (result,) = deploy(["host"], run_file, ssh=[str(slow)], timeout=0.2)
     assert not result.ok and result.message == "no answer after 0.2 s"
 

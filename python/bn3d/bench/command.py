@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -16,21 +15,26 @@ from rich.progress import Progress
 from bn3d.bench import report
 from bn3d.bench.cases import MODES, STEPS, Case, all_cases, quick_cases
 from bn3d.bench.device import device_table, measure_device
-from bn3d.bench.session import measuring_process, run_kernels, run_layers, run_waiting
+from bn3d.bench.session import (
+    measuring_process,
+    run_kernels,
+    run_layers,
+    run_waiting,
+    usable_cores,
+)
 from bn3d.bench.timing import Effort
-from bn3d.output import folder
+from bn3d.options import Device, folder
 
 __all__ = ["bench", "measure"]
 
 Mode = Enum("Mode", {mode: mode for mode in MODES}, type=str)
 Step = Enum("Step", {step: step for step in STEPS}, type=str)
 
-Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
-
 QUICK = Effort(blocks=1, block_seconds=0.01, most_calls=5)
 
 
 def bench(
+    context: typer.Context,
     quick: Annotated[
         bool, typer.Option("--quick", help="A smoke run: one shape, GRAPH_MODE.")
     ] = False,
@@ -54,18 +58,19 @@ def bench(
     if shape:
         wanted = [_parse_shape(text) for text in shape]
         cases = [case for case in cases if case.shape in wanted] or [Case(s) for s in wanted]
-    modes = [Mode.GRAPH_MODE] if quick else list(Mode)
+    modes = [m.value for m in mode] if mode else ["GRAPH_MODE"] if quick else list(MODES)
+    steps = [s.value for s in step] if step else list(STEPS)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or usable_cores()
     effort = QUICK if quick else Effort(blocks)
     if device is not Device.CPU:
-        modes, steps = [m.value for m in mode or Mode], [s.value for s in step or Step]
+        _refuse(context, ("layers", "kernels", "profile"))
         _bench_device(device.value, cases, modes, steps, threads, effort, output, console)
         return
     result = measure(
         cases,
-        modes=[m.value for m in mode or modes] if layers else [],
-        steps=[s.value for s in step or Step],
+        modes=modes if layers else [],
+        steps=steps,
         kernels=kernels,
         profile=profile,
         threads=threads,
@@ -116,6 +121,13 @@ def measure(
     return result
 
 
+def _refuse(context: typer.Context, options: tuple[str, ...]) -> None:
+    """Raise BadParameter for an option that was given, and means nothing on this device."""
+    for option in options:
+        if context.get_parameter_source(option).name != "DEFAULT":
+            raise typer.BadParameter(f"--{option} (or --no-{option}) is for --device CPU only")
+
+
 def _bench_device(device, cases, modes, steps, threads, effort, output, console) -> None:
     from bn3d.verify.session import DeviceError, set_device  # noqa: PLC0415 - imports MindSpore
 
@@ -155,7 +167,7 @@ def _draw(result: dict, path: Path, console: Console) -> None:
     try:
         from bn3d.bench.picture import draw  # noqa: PLC0415 - matplotlib is in the extra "demo"
     except ImportError:
-        console.print("no picture: matplotlib is not installed (pip install 'bn3d[demo]')")
+        console.print("no picture: matplotlib is not installed (pip install matplotlib)")
         return
     draw(result["layers"], path)
     console.print(f"wrote {path}")

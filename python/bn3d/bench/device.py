@@ -17,6 +17,7 @@ from rich.table import Table
 from bn3d.bench.cases import Case
 from bn3d.bench.session import measuring_process
 from bn3d.bench.timing import Effort
+from bn3d.errors import first_line
 
 __all__ = ["device_table", "measure_device", "volumes_moved"]
 
@@ -100,7 +101,7 @@ def _run(device: str, case: Case, step: str, effort: Effort) -> dict:
             _wait()
         except Exception as error:
             calls.pop(name, None)
-            refused[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            refused[name] = f"{type(error).__name__}: {first_line(error)}"
     times = _take_turns(calls, effort)
     reductions = split.settings(0.0, 0.0)[2]
     moved = case.nbytes * volumes_moved(step, reductions)

@@ -17,10 +17,18 @@ from multiprocessing import get_context
 
 from bn3d.bench.cases import Case
 from bn3d.bench.timing import Effort, other_load, take_turns
+from bn3d.errors import first_line
 
-__all__ = ["measuring_process", "run_kernels", "run_layers", "run_waiting"]
+__all__ = ["measuring_process", "run_kernels", "run_layers", "run_waiting", "usable_cores"]
 
 Run = Callable[..., dict]
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on; all there are where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -37,7 +45,8 @@ def measuring_process(mode: str | None, threads: int) -> Iterator[Run]:
 
 def _enter(mode: str | None, threads: int) -> None:
     # As many cores as threads: what a library does beyond its setting cannot help it.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # A refused case is a result here, neither a page of MindSpore's log nor a dump in the
     # user's folder.
@@ -74,7 +83,7 @@ def run_layers(case: Case, step: str, threads: int, effort: Effort, profile: boo
             calls[name]()  # compiles, and shows what is refused
         except Exception as error:
             calls.pop(name, None)
-            refused[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            refused[name] = f"{type(error).__name__}: {first_line(error)}"
     if profile:
         calls["kernels"] = step_kernels(case, step, threads)
     copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -36,7 +35,7 @@ class Timing:
         p20, p50, p80: quantiles over all calls of all blocks.
         calls: how many were timed.
         page_faults: fresh pages the kernel had to hand out in one call, on average. A page
-            costs about as much as copying it.
+            costs about as much as copying it. NaN where the system does not count them.
     """
 
     p20: float
@@ -113,10 +112,14 @@ def _seconds(call: Call) -> float:
     return time.perf_counter() - start
 
 
-def _page_faults() -> int:
+def _page_faults() -> float:
+    try:
+        import resource  # noqa: PLC0415, Windows has none
+    except ImportError:
+        return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def _timing(seconds: list[float], faults: int) -> Timing:
+def _timing(seconds: list[float], faults: float) -> Timing:
     p20, p50, p80 = (float(q) for q in np.quantile(seconds, (0.2, 0.5, 0.8)) * 1e3)
     return Timing(p20, p50, p80, len(seconds), faults / len(seconds))

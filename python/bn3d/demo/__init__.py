@@ -13,14 +13,14 @@ from typing import Annotated
 
 import typer
 
-from bn3d.output import folder
+from bn3d.options import folder
 
 EXTRA = ("matplotlib", "nibabel", "nilearn")
 
 
 def main(
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each run.")] = 180,
-    out: Annotated[Path, typer.Option(help="Folder of report.html.", callback=folder)] = Path(
+    output: Annotated[Path, typer.Option(help="Folder of report.html.", callback=folder)] = Path(
         "build/demo"
     ),
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
@@ -31,7 +31,10 @@ def main(
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.split(".")[0] not in EXTRA:
             raise
-        typer.echo(f"The demo needs {missing.name}: pip install 'bn3d[demo]'", err=True)
+        typer.echo(
+            f"The demo needs {missing.name}: pip install matplotlib nibabel nilearn 'pandas<3'",
+            err=True,
+        )
         raise typer.Exit(1) from missing
 
     brain = volume.load()
@@ -40,6 +43,6 @@ def main(
         typer.echo("Stopped before the first step: nothing was measured.", err=True)
         raise typer.Exit(130)
     report.show(result)
-    typer.echo(f"Report: {report.write(result, brain, out)}")
+    typer.echo(f"Report: {report.write(result, brain, output)}")
     if result.stopped:
         raise typer.Exit(130)

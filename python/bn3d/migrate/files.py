@@ -13,6 +13,7 @@ from typing import Any
 
 import mindspore as ms
 
+from bn3d.errors import first_line
 from bn3d.migrate.pytorch import import_torch
 
 __all__ = [
@@ -135,10 +136,10 @@ def _read_pickled(path: Path) -> Any:
         raise ValueError(
             f"{path} is damaged or holds more than tensors, which bn3d does not unpickle because "
             "that can run any code; in PyTorch save the tensors alone: "
-            f"torch.save(model.state_dict(), ...) ({_first_line(error)})"
+            f"torch.save(model.state_dict(), ...) ({first_line(error)})"
         ) from error
     except Exception as error:  # its unpickler raises what it met, of any class
-        raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
+        raise ValueError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def _check_sums(path: Path) -> None:
@@ -156,11 +157,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         return ms.load_checkpoint(str(path), format="safetensors")
     except Exception as error:  # MindSpore raises what it met, of any class
-        raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is damaged: {first_line(error)}") from error
 
 
 @contextmanager
@@ -170,7 +167,7 @@ def _replacing(path: str | PathLike) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bn3d-") as folder:
         temporary = Path(folder) / path.name
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:  # Windows syncs no file that is open for reading
             os.fsync(written.fileno())
         temporary.chmod(0o644 if not path.exists() else path.stat().st_mode & 0o777)
         temporary.replace(path)

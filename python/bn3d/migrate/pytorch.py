@@ -17,6 +17,6 @@ def import_torch(purpose: str) -> ModuleType:
         import torch  # noqa: PLC0415, PyTorch is needed for migration only
     except ImportError as error:
         raise ImportError(
-            f"{purpose} needs PyTorch ({error}); install it with: pip install 'bn3d[torch]'"
+            f"{purpose} needs PyTorch ({error}); install it with: pip install torch"
         ) from error
     return torch

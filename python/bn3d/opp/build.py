@@ -53,7 +53,7 @@ def _cmake() -> str:
     beside = Path(sys.executable).with_name("cmake")  # pip installs it there
     found = str(beside) if beside.exists() else shutil.which("cmake")
     if found is None:
-        raise BuildError("cmake was not found: pip install 'bn3d[ascend]', or 'cmake>=3.21'")
+        raise BuildError("cmake was not found: pip install 'cmake>=3.21'")
     return found
 
 

@@ -35,9 +35,8 @@ def include_dir(environment=os.environ) -> Path:
     root = find(environment)
     if root is None:
         raise CannError(
-            "CANN was not found: source its set_env.sh, by default "
-            "/usr/local/Ascend/ascend-toolkit/set_env.sh, or set ASCEND_HOME_PATH to the toolkit's "
-            "directory"
+            "CANN was not found: source its set_env.sh, by default in /usr/local/Ascend/cann or "
+            "/usr/local/Ascend/ascend-toolkit, or set ASCEND_HOME_PATH to the toolkit's directory"
         )
     if not (root / "include" / "graph" / "operator_reg.h").is_file():
         raise CannError(

@@ -43,6 +43,7 @@ PackageOption = Annotated[
 ArchOption = Annotated[
     str | None, typer.Option(help="aarch64 or x86_64. By default this machine's.")
 ]
+_SET_ENV = " or ".join(deployment.SET_ENV)
 
 
 @app.command()
@@ -89,8 +90,9 @@ def deploy(
     path: Annotated[str | None, typer.Option(help="Directory on the hosts.")] = None,
     ssh: Annotated[str, typer.Option(help="The ssh command with its options.")] = "ssh",
     set_env: Annotated[
-        str, typer.Option(help="CANN's set_env.sh on the hosts.")
-    ] = deployment.SET_ENV,
+        str | None,
+        typer.Option(help=f"CANN's set_env.sh on the hosts. By default {_SET_ENV}."),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds a host may take.")] = 300.0,
     jobs: Annotated[int, typer.Option(min=1, help="Hosts at the same time.")] = 16,
     arch: ArchOption = None,

@@ -18,7 +18,11 @@ from .payload import Package
 
 __all__ = ["SET_ENV", "Result", "deploy"]
 
-SET_ENV = "/usr/local/Ascend/ascend-toolkit/set_env.sh"
+# Where CANN's installer puts it, from 8.5 on and before; the first that is there counts.
+SET_ENV = (
+    "/usr/local/Ascend/cann/set_env.sh",
+    "/usr/local/Ascend/ascend-toolkit/set_env.sh",
+)
 
 # A command over ssh runs without the login's environment, hence set_env.sh. The answer is the
 # last line; CANN's scripts may print before it.
@@ -26,8 +30,11 @@ _REMOTE = """
 set -eu
 directory=$(mktemp -d "${{TMPDIR:-/tmp}}/bn3d.XXXXXX")
 trap 'rm -rf "$directory"' EXIT
+{required}
 cat > "$directory/bn3d.run"
-if [ -f {set_env} ]; then set +eu; . {set_env}; set -eu; fi
+for file in {set_env}; do
+  if [ -f "$file" ]; then set +eu; . "$file"; set -eu; break; fi
+done
 command -v python3 > /dev/null || {{ echo "error: python3 was not found" >&2; exit 1; }}
 python3 "$directory/bn3d.run" install {path} > /dev/null
 python3 "$directory/bn3d.run" status --json {path} || true
@@ -56,7 +63,7 @@ def deploy(
     package: Path,
     path: str | None = None,
     ssh: Sequence[str] = ("ssh",),
-    set_env: str = SET_ENV,
+    set_env: str | None = None,
     timeout: float = 300.0,
     jobs: int = 16,
     on_result: Callable[[Result], None] = lambda result: None,
@@ -68,7 +75,7 @@ def deploy(
         package: the .run file.
         path: the directory on the hosts; default is by their environment.
         ssh: the command and its options, such as ("ssh", "-p", "2222").
-        set_env: CANN's set_env.sh on the hosts, sourced if it is there.
+        set_env: CANN's set_env.sh on the hosts; default is the first of SET_ENV, if any is there.
         timeout: seconds a host may take.
         jobs: hosts at the same time.
         on_result: called with each result as it arrives.
@@ -79,7 +86,9 @@ def deploy(
     version = Package.open(package).version
     content = package.read_bytes()
     script = _REMOTE.format(
-        set_env=shlex.quote(set_env), path=f"--path {shlex.quote(path)}" if path else ""
+        required=_required(set_env) if set_env else "",
+        set_env=shlex.join([set_env] if set_env else SET_ENV),
+        path=f"--path {shlex.quote(path)}" if path else "",
     )
 
     def run(host: str) -> Result:
@@ -93,6 +102,12 @@ def deploy(
             results[future.result().host] = future.result()
             on_result(future.result())
     return [results[host] for host in unique]
+
+
+def _required(file: str) -> str:
+    """The command that ends a host's script with an error if `file` is not there."""
+    missing = shlex.quote(f"error: there is no {file}")
+    return f"[ -f {shlex.quote(file)} ] || {{ echo {missing} >&2; exit 1; }}"
 
 
 def _on_host(host: str, ssh: Sequence[str], script: str, content: bytes, timeout: float) -> Result:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -200,6 +199,8 @@ def _recover(vendors: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(vendors: Path):
+    import fcntl  # noqa: PLC0415, Windows has none, where bn3d's other commands work all the same
+
     path = vendors / _LOCK
     lock = os.open(str(path), os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import mindspore as ms
 import numpy as np
 
+from bn3d.errors import first_line
 from bn3d.verify.tolerances import TOLERANCES
 
 __all__ = ["Case", "Check", "compare", "guarded"]
@@ -70,7 +71,6 @@ def guarded(subject: str, case: Case, checks: Callable[[], Iterator[Check]]) -> 
     try:
         done.extend(checks())
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        failure = f"{type(error).__name__}: {lines[0]}"
+        failure = f"{type(error).__name__}: {first_line(error)}"
         done.append(Check(subject, "", case, float("nan"), 0.0, failure))
     return done

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bn3d.output import file
+from bn3d.options import Device, file
 from bn3d.verify.tolerances import TOLERANCES
 
 __all__ = ["verify"]
-
-Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
 
 
 def verify(

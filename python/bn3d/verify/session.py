@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import mindspore as ms
 
 from bn3d import backends
+from bn3d.errors import first_line
 from bn3d.operators import OPERATORS
 from bn3d.verify.check import Case, Check, guarded
 from bn3d.verify.layer import check_layer
@@ -45,9 +46,8 @@ def use_device(device: str) -> None:
             ms.set_device(device)
         ms.Tensor([1.0]).abs().asnumpy()
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
         raise DeviceError(
-            f"MindSpore {ms.__version__} has no device {device} here: {reason}"
+            f"MindSpore {ms.__version__} has no device {device} here: {first_line(error)}"
         ) from error
 
 

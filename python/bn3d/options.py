@@ -1,13 +1,19 @@
-"""Places that commands write to, checked before the work whose result is to be written there."""
+"""Options that several commands have: the device, and places to write to.
+
+A place is checked before the work whose result is to be written there.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from enum import Enum
 from pathlib import Path
 
 import typer
 
-__all__ = ["file", "folder"]
+__all__ = ["Device", "file", "folder"]
+
+Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
 
 
 def folder(path: Path) -> Path:

@@ -1,0 +1,39 @@
+"""Texts of other people's errors."""
+
+import pytest
+
+from bn3d.bench.cases import Case
+from bn3d.bench.device import _run
+from bn3d.bench.timing import Effort
+from bn3d.errors import first_line
+from bn3d.verify.check import guarded
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one"), "one"),
+        (ValueError("\n  one\ntwo\n"), "one"),
+        (ValueError(), "ValueError"),
+        (EOFError(" \n"), "EOFError"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+)
+def test_first_line(error, line):
+    assert first_line(error) == line
+
+
+def refuse(*arguments):
+    raise NotImplementedError
+
+
+def test_a_benchmark_goes_on_after_an_error_without_text(monkeypatch):
+    monkeypatch.setattr("bn3d.bench.device._wait", lambda: None)  # MindSpore refuses it on a CPU
+    monkeypatch.setattr("mindspore.nn.BatchNorm3d", refuse)
+    row = _run("CPU", Case((2, 3, 2, 4, 4)), "inference", Effort(blocks=1, block_seconds=0.0))
+    assert row["refused"] == {"stock": "NotImplementedError: NotImplementedError"}
+
+
+def test_a_check_that_raises_without_text_failed():
+    (check,) = guarded("subject", None, refuse)
+    assert not check.ok and check.failure == "NotImplementedError: NotImplementedError"
