@@ -30,8 +30,8 @@ def _of_cann() -> str | None:
     opp = os.environ.get("ASCEND_OPP_PATH")
     if not opp:
         return (
-            "ASCEND_OPP_PATH is not set: source CANN's set_env.sh, by default "
-            "/usr/local/Ascend/ascend-toolkit/set_env.sh"
+            "ASCEND_OPP_PATH is not set: source CANN's set_env.sh, by default in "
+            "/usr/local/Ascend/cann or /usr/local/Ascend/ascend-toolkit"
         )
     # Where mindspore.ops.Custom looks.
     header = Path(opp.split("opp", maxsplit=1)[0]) / "include" / "acl" / "acl_base.h"
