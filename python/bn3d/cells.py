@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import mindspore
 from mindspore import nn
 
 __all__ = ["cells", "forget_compiled"]
@@ -39,6 +40,11 @@ def cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
 
 
 def forget_compiled(net: nn.Cell) -> None:
-    """Let graphs that were compiled from these cells be compiled again."""
+    """Let the graphs that run these cells be compiled again.
+
+    Those of a training step around the network, or of a function, cannot be found from here,
+    and would go on with what the cells were. So all graphs of the process are dropped.
+    """
     for _, cell in cells(net):
-        cell.compile_cache.clear()
+        cell.compile_cache.clear()  # a copied cell is not in MindSpore's list of caches
+    mindspore.ms_memory_recycle()
