@@ -362,6 +362,29 @@ def test_graphs_compiled_around_the_network_follow(around):
     assert [round(float(y.asnumpy().std())) for y in (first, second, third)] == [6, 2, 6]
 
 
+def test_a_graph_loaded_from_a_file_goes_on(tmp_path):
+    """MindSpore compiles such a one only once."""
+    net = nn.SequentialCell(nn.Conv3d(3, 3, 1)).set_train(False)
+    ms.export(net, volume(), file_name=str(tmp_path / "net"), file_format="MINDIR")
+    loaded = nn.GraphCell(ms.load(str(tmp_path / "net.mindir")))
+    wanted = loaded(volume()).asnumpy()
+    bn3d.swap(nn.BatchNorm3d(3))
+    np.testing.assert_array_equal(loaded(volume()).asnumpy(), wanted)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_graph_of_a_copied_cell_follows(copied):
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        step = copied(Step(nn.SequentialCell(Tripled(3)).set_train()))
+        before = step(volume()).asnumpy().std()
+        bn3d.swap(step.net, also=(Tripled,))
+        after = step(volume()).asnumpy().std()
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert (round(float(before)), round(float(after))) == (6, 2)
+
+
 def test_training_by_a_graph_goes_on_after_the_swap():
     ms.set_context(mode=ms.GRAPH_MODE)
     try:
