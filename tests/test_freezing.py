@@ -82,6 +82,21 @@ def test_a_compiled_network_is_frozen_too(mode):
         np.testing.assert_array_equal(p.asnumpy(), before[p.name])
 
 
+def test_a_function_compiled_around_the_network_is_frozen_too():
+    net = network(True).set_train()
+
+    @ms.jit
+    def step(x):
+        return net(x)
+
+    step(RECIPE.input())
+    bn3d.freeze(net)
+    before = {p.name: p.asnumpy().copy() for p in net.get_parameters()}
+    step(RECIPE.input(1))
+    for p in net.get_parameters():
+        np.testing.assert_array_equal(p.asnumpy(), before[p.name])
+
+
 def test_unfreeze_brings_back_what_was():
     net = networks.NETWORKS["frozen"].build()  # bn1's gamma and bn2's statistics are fixed in it
     bn3d.freeze(net)

@@ -6,7 +6,7 @@ import pickle
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, amp, nn
+from mindspore import Tensor, amp, nn, ops
 
 import bn3d
 
@@ -100,8 +100,9 @@ def test_a_subclass_stays_one():
 def test_a_look_alike_needs_to_be_named(mode):
     net, twin = nn.SequentialCell(LookAlike(3)).set_train(), nn.SequentialCell(LookAlike(3))
     twin.set_train()
-    with pytest.warns(UserWarning, match=r"no mindspore.nn.BatchNorm3d.*also=\(ThatClass,\)"):
-        bn3d.swap(net)
+    with pytest.warns(UserWarning, match=r"'0' alone: .*LookAlike.*also=\(LookAlike,\)"):
+        report = bn3d.swap(net)
+    assert (report.changed, list(report.left)) == ([], ["0"])
     assert bn3d.swap(net, also=(LookAlike,)).changed == ["0"]
     np.testing.assert_allclose(net(volume()).asnumpy(), twin(volume()).asnumpy(), atol=1e-5)
 
@@ -111,6 +112,63 @@ def test_a_class_of_another_build_changes_nothing():
     with pytest.raises(ValueError, match=r"'also': Other has no mindspore.nn.BatchNorm2d"):
         bn3d.swap(net, also=(Other,))
     assert type(net[0]) is nn.BatchNorm3d
+
+
+class OtherSelf(nn.Cell):
+    """A look-alike whose construct does not name its first argument `self`."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.bn2d = nn.BatchNorm2d(channels)
+
+    def construct(this, x):  # noqa: N805
+        n, c, d, h, w = x.shape
+        return this.bn2d(x.reshape(n, c, d * h, w)).reshape(n, c, d, h, w)
+
+
+class MyBatchNorm3D(Other):
+    """By its name a batch norm."""
+
+
+class TwoInputs(LookAlike):
+    def construct(self, x, mask):
+        return super().construct(x * mask)
+
+
+class Block2d(nn.Cell):
+    """Of a network for images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn2d = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+
+class WrapsBatchNorm3d(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm3d(3)
+
+
+def test_the_first_argument_may_have_another_name():
+    net = nn.SequentialCell(OtherSelf(3))
+    assert bn3d.swap(net, also=(OtherSelf,)).changed == ["0"]
+
+
+def test_two_inputs_are_not_taken():
+    with pytest.raises(ValueError, match=r"must take one input, got \['x', 'mask'\]"):
+        bn3d.swap(nn.SequentialCell(TwoInputs(3)), also=(TwoInputs,))
+
+
+def test_what_looks_like_a_batch_norm_is_reported():
+    layers = nn.BatchNorm3d(3), LookAlike(3), MyBatchNorm3D(), TwoInputs(3)
+    net = nn.SequentialCell(*layers, Block2d(), WrapsBatchNorm3d())
+    with pytest.warns(UserWarning):
+        report = bn3d.swap(net)
+    assert report.changed == ["0", "5.bn"]
+    assert list(report.left) == ["1", "2", "3"]
+    assert "swap(net, also=(LookAlike,))" in report.left["1"]
+    assert "MyBatchNorm3D has no mindspore.nn.BatchNorm2d in 'bn2d'" in report.left["2"]
+    assert "must take one input" in report.left["3"]
 
 
 @pytest.mark.parametrize(
@@ -170,3 +228,182 @@ def test_mixed_precision_before_and_after(mode, level, swap_first):
     np.testing.assert_allclose(
         ours.astype(ms.float32).asnumpy(), stock.astype(ms.float32).asnumpy(), atol=1e-2
     )
+
+
+RECOMPUTED = {
+    "reentrant": {},
+    "not reentrant": {"use_reentrant": False, "early_stop": False},
+    "output": {"output_recompute": True},
+}
+
+
+def train_step(layer):
+    """Gradients of the input and the parameters; it also updates the moving statistics."""
+    net = nn.SequentialCell(nn.ReLU(), layer)  # a graph does not take a bare recomputed layer
+    net.set_train()
+
+    def loss(x):
+        return (net(x) ** 3).mean()
+
+    weights = ms.ParameterTuple(layer.trainable_params())
+    return ms.value_and_grad(loss, 0, weights)(volume())
+
+
+def flat(step):
+    loss, (dx, others) = step
+    return [each.asnumpy() for each in (loss, dx, *others)]
+
+
+def computes_with_ours(layer):
+    """Told by one value a channel: stock makes the moving variance NaN of it."""
+    net = nn.SequentialCell(nn.ReLU(), layer).set_train()
+
+    def loss(x):
+        return net(x).sum()
+
+    ms.grad(loss)(Tensor(np.ones((1, 3, 1, 1, 1), np.float32)))  # only then it recomputes
+    return not np.isnan(layer.bn2d.moving_variance.asnumpy()).any()
+
+
+@pytest.mark.parametrize("arguments", RECOMPUTED.values(), ids=RECOMPUTED)
+@pytest.mark.parametrize("first", ["recompute", "swap"])
+def test_a_recomputed_layer_is_swapped_and_restored(mode, arguments, first):
+    layer, twin = nn.BatchNorm3d(3), bn3d.BatchNorm3d(3)
+    twin.recompute(**arguments)
+    for act in (first, {"recompute": "swap", "swap": "recompute"}[first]):
+        if act == "swap":
+            assert bn3d.swap(layer).changed == [""]
+        else:
+            layer.recompute(**arguments)
+    for got, wanted in zip(flat(train_step(layer)), flat(train_step(twin)), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    updated_once = 0.1 * np.maximum(volume().asnumpy(), 0).mean((0, 2, 3, 4))
+    np.testing.assert_allclose(layer.bn2d.moving_mean.asnumpy(), updated_once, rtol=1e-5)
+    assert computes_with_ours(layer)
+    assert bn3d.restore(layer).changed == [""]
+    assert not computes_with_ours(layer)
+
+
+def test_a_recompute_of_an_unknown_kind_is_left():
+    layer = nn.BatchNorm3d(3)
+    layer._recompute_cell = lambda x: x
+    with pytest.warns(UserWarning, match="recomputed in a way that is not known"):
+        report = bn3d.swap(layer)
+    assert (report.changed, list(report.left)) == ([], [""])
+    assert type(layer) is nn.BatchNorm3d
+
+
+@pytest.mark.parametrize("change", [bn3d.swap, bn3d.restore])
+def test_a_construct_set_on_the_layer_itself_is_left(change):
+    layer = nn.BatchNorm3d(3)
+    if change is bn3d.restore:
+        bn3d.swap(layer)
+    kind = type(layer)
+    amp.auto_mixed_precision(layer, "auto")
+    with pytest.warns(UserWarning, match='construct set on the layer itself, as .* "auto" does'):
+        report = change(layer)
+    assert (report.changed, list(report.left)) == ([], [""])
+    assert type(layer) is kind
+
+
+class Step(nn.Cell):
+    """A cell around the network, of which the network does not know."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def construct(self, x):
+        return self.net(x) * 2
+
+
+def jitted(net):
+    @ms.jit
+    def step(x):
+        return net(x) * 2
+
+    return step
+
+
+def jitted_gradient(net):
+    def forward(x):
+        return ops.stop_gradient(net(x) * 2)
+
+    gradient = ms.value_and_grad(forward, 0)
+
+    @ms.jit
+    def step(x):
+        return gradient(x)[0]
+
+    return step
+
+
+class Tripled(LookAlike):
+    """Told from bn3d by its output, whatever a graph has cached."""
+
+    def construct(self, x):
+        n, c, d, h, w = x.shape
+        return 3 * self.bn2d(x.reshape(n, c, d * h, w)).reshape(n, c, d, h, w)
+
+
+@pytest.mark.parametrize("around", [Step, jitted, jitted_gradient])
+def test_graphs_compiled_around_the_network_follow(around):
+    ms.set_context(mode=ms.GRAPH_MODE if around is Step else ms.PYNATIVE_MODE)
+    try:
+        net = nn.SequentialCell(Tripled(3)).set_train()
+        step = around(net)
+        first = step(volume())  # not read before its graph is gone
+        bn3d.swap(net, also=(Tripled,))
+        second = step(volume())
+        bn3d.restore(net)
+        third = step(volume())
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert [round(float(y.asnumpy().std())) for y in (first, second, third)] == [6, 2, 6]
+
+
+def test_a_graph_loaded_from_a_file_goes_on(tmp_path):
+    """MindSpore compiles such a one only once."""
+    net = nn.SequentialCell(nn.Conv3d(3, 3, 1)).set_train(False)
+    ms.export(net, volume(), file_name=str(tmp_path / "net"), file_format="MINDIR")
+    loaded = nn.GraphCell(ms.load(str(tmp_path / "net.mindir")))
+    wanted = loaded(volume()).asnumpy()
+    bn3d.swap(nn.BatchNorm3d(3))
+    np.testing.assert_array_equal(loaded(volume()).asnumpy(), wanted)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_graph_of_a_copied_cell_follows(copied):
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        step = copied(Step(nn.SequentialCell(Tripled(3)).set_train()))
+        before = step(volume()).asnumpy().std()
+        bn3d.swap(step.net, also=(Tripled,))
+        after = step(volume()).asnumpy().std()
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert (round(float(before)), round(float(after))) == (6, 2)
+
+
+def test_training_by_a_graph_goes_on_after_the_swap():
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        trained = []
+        for swapped in (False, True):
+            ms.set_seed(0)
+            net = nn.SequentialCell(nn.Conv3d(3, 3, 1), nn.BatchNorm3d(3)).set_train()
+            optimizer = nn.Momentum(net.trainable_params(), 0.05, 0.9)
+            step = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), optimizer)
+            for seed in range(4):
+                if swapped and seed == 2:
+                    before = [p.asnumpy().copy() for p in step.get_parameters()]
+                    bn3d.swap(net)
+                    for p, value in zip(step.get_parameters(), before, strict=True):
+                        np.testing.assert_array_equal(p.asnumpy(), value)
+                step(volume(seed), 2 * volume(seed))
+            trained.append({p.name: p.asnumpy() for p in step.get_parameters()})
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert any(name.startswith("moments") for name in trained[0])
+    for name, wanted in trained[0].items():
+        np.testing.assert_allclose(trained[1][name], wanted, rtol=1e-4, atol=1e-5)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 from collections.abc import Iterator
 
+import mindspore
 from mindspore import nn
 
 __all__ = ["cells", "forget_compiled"]
@@ -39,6 +42,16 @@ def cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
 
 
 def forget_compiled(net: nn.Cell) -> None:
-    """Let graphs that were compiled from these cells be compiled again."""
-    for _, cell in cells(net):
-        cell.compile_cache.clear()
+    """Let the graphs that run these cells be compiled again.
+
+    Those of a training step around the network, or of a function, cannot be told from others
+    from here, and would go on with what the cells were. So all graphs of the process are
+    dropped, but those of cells loaded from a file: they compile only once.
+    """
+    living = [each for each in gc.get_objects() if issubclass(type(each), nn.Cell)]
+    for cell in [*(cell for _, cell in cells(net)), *living]:
+        compiled = getattr(cell, "compile_cache", None)
+        if compiled and not any(isinstance(inner, nn.GraphCell) for _, inner in cells(cell)):
+            compiled.clear()
+    # Those of functions. mindspore.ms_memory_recycle() would drop loaded ones as well.
+    inspect.getmodule(mindspore.ms_memory_recycle).ms_compile_cache.clear()

@@ -17,7 +17,7 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
     and leave them as they are, in training mode, too.
 
     The next `set_train()` does not undo it. Freeze before the optimizer is built, so that it
-    gets what is still trained, and before a training step is compiled from the network.
+    gets what is still trained. Compiled graphs compile again, as after `swap`.
 
     Args:
         net: the network, or a bare layer.

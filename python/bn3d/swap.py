@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from mindspore import mint, nn
 
-from bn3d import new_style
+from bn3d import bound_construct, new_style
 from bn3d import process_groups as groups
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import attach, detach
@@ -67,7 +67,10 @@ def swap(
 
     The cells and their `Parameter` objects stay the very same. Subclasses of `nn.BatchNorm3d`
     that keep its `construct` stay subclasses of their class; those with a `construct` of
-    their own are left alone with a warning. Networks that were compiled compile again.
+    their own are left alone with a warning, as are a network's own classes that look like one.
+
+    Every graph that MindSpore has compiled in this process compiles again when it next runs,
+    because one that reaches the network may be any: a training step, a `mindspore.jit`.
 
     A layer with PyTorch's arguments (`mint.nn.BatchNorm3d`) keeps its parameters' names; its
     `num_batches_tracked`, of use with momentum None alone, stays as it is, and momentum None
@@ -104,7 +107,7 @@ def swap(
             report.already.append(name)
         elif isinstance(cell, BatchNorm3d):
             to_swap.append((name, cell))
-        elif isinstance(cell, new_style.STOCK + also):
+        elif isinstance(cell, new_style.STOCK + also) or _looks_like_one(cell):
             reason = _reason_to_leave(cell, also)
             if reason is None:
                 to_swap.append((name, cell))
@@ -117,6 +120,8 @@ def swap(
             new_style.adopt(cell)
         attach(cell, group)
         cell.__class__ = _swapped_class(stock, sync)
+        if not issubclass(stock, BatchNorm3d):
+            bound_construct.follow_class(cell)
         if sync:
             cell.process_groups = process_groups
         report.changed.append(name)
@@ -133,7 +138,7 @@ def swap(
 
 def restore(net: nn.Cell) -> SwapReport:
     """Undo `swap`: every cell gets the class back that it had. A layer built as
-    `bn3d.BatchNorm3d` is what it was, or becomes it again.
+    `bn3d.BatchNorm3d` is what it was, or becomes it again. Compiled graphs compile again.
 
     Raises:
         TypeError: `net` is no Cell.
@@ -142,13 +147,21 @@ def restore(net: nn.Cell) -> SwapReport:
     report = SwapReport()
     for name, cell in cells(net):
         if isinstance(cell, _Swapped):
+            stock = cell._bn3d_stock_class
+            built_as_ours = issubclass(stock, BatchNorm3d)
+            if not built_as_ours and (reason := bound_construct.reason_against(cell)):
+                report.left[name] = reason
+                warnings.warn(f"bn3d.restore leaves {name!r} alone: {reason}", stacklevel=2)
+                continue
             detach(cell)
             if new_style.is_new_style(cell):
                 new_style.release(cell)
-            cell.__class__ = cell._bn3d_stock_class
+            cell.__class__ = stock
             cell.__dict__.pop("process_groups", None)
-            if isinstance(cell, BatchNorm3d):
+            if built_as_ours:
                 attach(cell)
+            else:
+                bound_construct.follow_class(cell)
             report.changed.append(name)
         elif isinstance(cell, new_style.STOCK):
             report.already.append(name)
@@ -182,25 +195,42 @@ def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
     """Why a cell is not swapped, None where it is. Raises for a look-alike that is none."""
     kind = type(cell)
     asked_for = bool(also) and isinstance(cell, also)
-    if new_style.is_new_style(cell):
-        return _own_construct(kind) or new_style.reason_against(cell)
+    if isinstance(cell, new_style.STOCK) and new_style.is_new_style(cell):
+        return (
+            _own_construct(kind)
+            or new_style.reason_against(cell)
+            or bound_construct.reason_against(cell)
+        )
     inner = getattr(cell, "bn2d", None)
     if not isinstance(inner, nn.BatchNorm2d):
         text = f"{kind.__qualname__} has no mindspore.nn.BatchNorm2d in 'bn2d'"
         if asked_for:
             raise ValueError(f"'also': {text}, got {type(inner).__name__}")
         return text
-    if asked_for:
-        unknown = set(inspect.signature(kind.construct).parameters) - {"self"}
-        if len(unknown) != 1:
-            raise ValueError(
-                f"'also': {kind.__qualname__}.construct must take one input, got {sorted(unknown)}"
-            )
-    elif own := _own_construct(kind):
-        return f"{own}; swap(net, also=({kind.__name__},)) takes it all the same"
+    inputs = list(inspect.signature(cell.construct).parameters)
+    if len(inputs) != 1:
+        text = f"{kind.__qualname__}.construct must take one input, got {inputs}"
+        if asked_for:
+            raise ValueError(f"'also': {text}")
+        return text
     if type(inner).construct is not nn.BatchNorm2d.construct:
         return f"its bn2d, a {type(inner).__qualname__}, has a construct of its own"
-    return None
+    if not asked_for and (own := _own_construct(kind)):
+        return f"{own}; swap(net, also=({kind.__name__},)) takes it all the same"
+    return bound_construct.reason_against(cell)
+
+
+def _looks_like_one(cell: nn.Cell) -> bool:
+    """Whether a network's own class may be a batch norm over volumes: by its name, or because
+    it is nothing but an `nn.BatchNorm2d` in `bn2d`.
+    """
+    if type(cell).__module__.startswith(("mindspore.", "bn3d.")):
+        return False
+    named = "batchnorm3d" in type(cell).__name__.lower().replace("_", "")
+    if not named and not (list(cell._cells) == ["bn2d"] and isinstance(cell.bn2d, nn.BatchNorm2d)):
+        return False
+    # One that wraps a stock layer is not left alone: that layer is found by itself.
+    return not any(isinstance(inner, new_style.STOCK) for _, inner in cells(cell))
 
 
 def _own_construct(kind: type) -> str | None:

@@ -1,7 +1,7 @@
 """`fold` puts batch norm into the layer before it, for inference.
 
-`reading.py` finds which layer that is, by what `source.py` reads from `construct`;
-`arithmetic.py` computes its new weights.
+`reading.py` finds which layer that is, by what `source.py` reads from the `methods.py` of a class
+and what `exposure.py` finds that no source shows; `arithmetic.py` computes its new weights.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def fold(net: nn.Cell) -> FoldReport:
     neighbours in a SequentialCell or in a CellList that runs as one, `self.bn(self.conv(x))`,
     or two statements one after the other. A Dense may be followed by a `reshape` to
     (-1, C, D, H, W) with known C, D, H, W. Whatever is seen elsewhere as well, or not clearly,
-    is left and reported.
+    is left and reported; so is what may be run unseen, because `construct` hands on `self`,
+    computes the names of attributes, or a function or an object in the network holds the layer.
+
+    Seen is the network alone: make sure that no other one shares its layers, and that nothing
+    outside calls them one by one, or keeps them in a variable that `construct` uses.
 
     Args:
         net: the network in evaluation mode, `net.set_train(False)`.
@@ -102,5 +106,6 @@ def _fold_pair(pair: Pair) -> str | None:
         detach(norm)
     norm._cells.clear()
     norm._params.clear()
+    norm._recompute_cell = None  # it was among the cells
     norm.__class__ = Folded
     return None

@@ -10,14 +10,18 @@ import ast
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from bn3d import new_style
+from bn3d.batch_norm import BatchNorm3d
 from bn3d.cells import cells
+from bn3d.folding import exposure
 from bn3d.folding.arithmetic import PRODUCERS
+from bn3d.folding.calls import Call
+from bn3d.folding.methods import Methods, reached_from
 from bn3d.folding.source import Source
 
 __all__ = ["Pair", "read_pairs"]
@@ -40,83 +44,144 @@ _Neighbours = tuple[nn.Cell, nn.Cell, bool, str | None]
 
 def read_pairs(net: nn.Cell) -> dict[int, Pair | str]:
     """By the id of each batch norm layer that follows a layer: the pair, or why there is none."""
-    places, weights = _places(net)
+    network = _Network(net)
     found: dict[int, Pair | str] = {}
-    for before, after, reshaped, unclear in _neighbours(net):
+    for before, after, reshaped, unclear in network.neighbours():
         enclosing = [*_ends(before, -1), *_ends(after, 0)]
         producer, norm = _ends(before, -1)[-1], _ends(after, 0)[-1]
         if not isinstance(producer, PRODUCERS) or not isinstance(norm, new_style.STOCK):
             continue
-        reasons = [unclear, *(_reason_against(cell, places) for cell in enclosing)]
-        if weights[id(producer.weight)] > 1:
-            reasons.append("the layer before it shares its weight with another")
+        reasons = [unclear, *(network.reason_against(cell) for cell in enclosing)]
+        if any(network.shares(p) for p in (producer.weight, producer.bias) if p is not None):
+            reasons.append("the layer before it shares its weight or bias with another")
+        if producer.mixed_precision_type != norm.mixed_precision_type:
+            reasons.append("the layer before it computes in another precision, by to_float")
         if isinstance(producer, nn.Dense) and not reshaped:
             reasons.append(_DENSE_NEEDS_RESHAPE)
-        found[id(norm)] = next(filter(None, reasons), None) or Pair(producer, norm)
+        reason = next(filter(None, reasons), None)
+        if not isinstance(found.get(id(norm)), str):  # a reason of one place holds for all
+            found[id(norm)] = reason or Pair(producer, norm)
     return found
 
 
-def _places(net: nn.Cell) -> tuple[Counter, Counter]:
-    """How many places of the network hold each cell, and how many cells each parameter."""
-    places, parameters = Counter(), Counter()
-    for _, cell in cells(net):
-        places.update(id(child) for child in cell._cells.values())
-        parameters.update(id(p) for p in cell._params.values() if p is not None)
-        for name, value in vars(cell).items():
-            if name in ("_cells", "cell_list"):  # the latter repeats a SequentialCell's _cells
+class _Network:
+    """What is known of all cells of a network before single ones are looked at."""
+
+    def __init__(self, net: nn.Cell):
+        self._net = net
+        self._all = [cell for _, cell in cells(net)]
+        self._places = exposure.places(net)
+        self._unseen = exposure.unseen(net)
+        own = [cell for cell in self._all if _is_own(cell)]
+        held = [p for cell in self._all for p in cell._params.values()]
+        held += [each for cell in own for each in exposure.in_containers(list(vars(cell).values()))]
+        self._parameters = Counter(id(each) for each in held if isinstance(each, Parameter))
+        methods = {kind: Methods(kind) for kind in {type(cell) for cell in own}}
+        every = [method for each in methods.values() for method in each.all]
+        starts = {"construct"} | exposure.bound_names(net)
+        names = reached_from(starts, every)
+        self._sources = {kind: Source(each, names) for kind, each in methods.items()}
+        self._elsewhere = set().union(*(source.elsewhere for source in self._sources.values()))
+        for cell in own:
+            source = self._sources[type(cell)]
+            if not exposure.runs_its_class(cell):
+                self._hide(cells(cell), "the cell that it is in runs another construct")
+            elif source.hides_all:
+                self._hide(cells(cell), source.hides_all)
+            elif source.hides_own:
+                for child in cell._cells.values():
+                    self._hide(_in_containers_of(child), source.hides_own)
+
+    def _hide(self, named: Iterable[tuple[str, nn.Cell]], reason: str) -> None:
+        for _, cell in named:
+            self._unseen.setdefault(id(cell), reason)
+
+    def shares(self, parameter: Parameter) -> bool:
+        """Whether several cells hold a parameter."""
+        return self._parameters[id(parameter)] > 1
+
+    def neighbours(self) -> Iterator[_Neighbours]:
+        """(first, second, reshaped, reason): two cells, the second of which takes the output of
+        the first, maybe after a reshape, and what speaks against that being all.
+        """
+        if _is_container(self._net):
+            yield from self._in_container(self._net, "chain")
+        for parent in self._all:
+            source = self._sources.get(type(parent))
+            if source is None:
                 continue
-            values = value.values() if isinstance(value, dict) else value
-            if isinstance(value, list | tuple | dict):
-                places.update(id(each) for each in values if isinstance(each, nn.Cell))
-    return places, parameters
+            for name, child in parent._cells.items():
+                if _is_container(child):
+                    way = "unknown" if name in self._elsewhere else source.how_run(name)
+                    yield from self._in_container(child, way)
+            for call in source.calls:
+                yield from self._of_call(call, parent, source)
 
+    def _of_call(self, call: Call, parent: nn.Cell, source: Source) -> Iterator[_Neighbours]:
+        before, after = parent._cells.get(call.before), parent._cells.get(call.after)
+        if before is None or after is None:
+            return
+        reason = None
+        if source.uses[call.before] > 1 or source.uses[call.after] > 1:
+            reason = "it or the layer before it is used more than once in the source"
+        elif {call.before, call.after} & self._elsewhere:
+            reason = "the source of another cell reaches for it or the layer before it"
+        elif call.shape is not None:
+            reason = "there is a reshape between it and the layer before it"
+            if isinstance(before, nn.Dense):
+                reason = _reason_against_reshape(call.shape, parent, before, after)
+        yield before, after, call.shape is not None, reason
 
-def _neighbours(net: nn.Cell) -> Iterator[_Neighbours]:
-    """(first, second, reshaped, reason): two cells, the second of which takes the output of the
-    first, maybe after a reshape, and what speaks against that being all.
-    """
-    elsewhere = set().union(*(Source.of(type(c)).elsewhere for _, c in cells(net) if _is_own(c)))
-    if _is_container(net):
-        yield from _in_container(net, "chain")
-    for _, parent in cells(net):
-        if not _is_own(parent):
-            continue
-        source = Source.of(type(parent))
-        for name, child in parent._cells.items():
-            if _is_container(child):
-                way = "unknown" if name in elsewhere else source.how_run(name)
-                yield from _in_container(child, way)
-        for call in source.calls:
-            before, after = parent._cells.get(call.before), parent._cells.get(call.after)
-            if before is None or after is None:
-                continue
-            reason = None
-            if source.uses[call.before] > 1 or source.uses[call.after] > 1:
-                reason = "it or the layer before it is used more than once in the source"
-            elif {call.before, call.after} & elsewhere:
-                reason = "the source of another cell reaches for it or the layer before it"
-            elif call.shape is not None:
-                reason = "there is a reshape between it and the layer before it"
-                if isinstance(before, nn.Dense):
-                    reason = _reason_against_reshape(call.shape, parent, before, after)
-            yield before, after, call.shape is not None, reason
+    def _in_container(self, container: nn.Cell, way: str) -> Iterator[_Neighbours]:
+        if self._places[id(container)] > 1 or id(container) in self._unseen:
+            way = "unknown"
+        items = _items(container)
+        unclear = None if way == "chain" else "how the layers of its container are run is not clear"
+        for before, after in itertools.pairwise(items):
+            yield before, after, False, unclear
+        for item in items:
+            if _is_container(item):
+                called = way != "unknown" and not isinstance(item, nn.CellList)
+                yield from self._in_container(item, "chain" if called else "unknown")
 
-
-def _in_container(container: nn.Cell, way: str) -> Iterator[_Neighbours]:
-    items = _items(container)
-    unclear = None if way == "chain" else "how the layers of its container are run is not clear"
-    for before, after in itertools.pairwise(items):
-        yield before, after, False, unclear
-    for item in items:
-        if _is_container(item):
-            called = way != "unknown" and not isinstance(item, nn.CellList)
-            yield from _in_container(item, "chain" if called else "unknown")
+    def reason_against(self, cell: nn.Cell) -> str | None:
+        """Why a cell on the way from a layer to a batch norm may do more than it seems."""
+        what = "it" if isinstance(cell, new_style.STOCK) else f"the {type(cell).__name__} before it"
+        if self._places[id(cell)] > 1:
+            return f"{what} is in more than one place of the network"
+        if id(cell) in self._unseen:
+            return self._unseen[id(cell)]
+        if cell._forward_hook or cell._forward_pre_hook:
+            return f"{what} has hooks"
+        if isinstance(cell, nn.Dense) and cell.activation_flag:
+            return f"{what} has an activation of its own"
+        kinds = (*PRODUCERS, *new_style.STOCK, BatchNorm3d)
+        if not exposure.runs_its_class(cell) or (
+            isinstance(cell, kinds)
+            and not any(type(cell).construct is kind.construct for kind in kinds)
+        ):
+            return f"{what} has a construct of its own"
+        return None
 
 
 def _is_container(cell: nn.Cell) -> bool:
-    if isinstance(cell, nn.SequentialCell):
-        return type(cell).construct is nn.SequentialCell.construct
-    return isinstance(cell, nn.CellList)
+    """Whether a cell is a SequentialCell or CellList, or of a class that runs as these."""
+    return any(
+        isinstance(cell, kind)
+        and all(
+            getattr(type(cell), name, None) is getattr(kind, name, None)
+            for name in ("construct", "__getitem__", "__iter__", "__len__")
+        )
+        for kind in (nn.SequentialCell, nn.CellList)
+    )
+
+
+def _in_containers_of(cell: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
+    """A cell, and where that is a container what it holds, and so on."""
+    yield "", cell
+    if _is_container(cell):
+        for item in _items(cell):
+            yield from _in_containers_of(item)
 
 
 def _is_own(cell: nn.Cell) -> bool:
@@ -139,21 +204,6 @@ def _items(container: nn.Cell) -> list[nn.Cell]:
     if isinstance(container, nn.SequentialCell):
         return list(container.cell_list)
     return list(container._cells.values())
-
-
-def _reason_against(cell: nn.Cell, places: Counter) -> str | None:
-    what = "it" if isinstance(cell, new_style.STOCK) else f"the {type(cell).__name__} before it"
-    if places[id(cell)] > 1:
-        return f"{what} is in more than one place of the network"
-    if cell._forward_hook or cell._forward_pre_hook:
-        return f"{what} has hooks"
-    if isinstance(cell, nn.Dense) and cell.activation_flag:
-        return f"{what} has an activation of its own"
-    if isinstance(cell, PRODUCERS) and not any(
-        type(cell).construct is kind.construct for kind in PRODUCERS
-    ):
-        return f"{what} has a construct of its own"
-    return None
 
 
 def _reason_against_reshape(shape, parent: nn.Cell, dense: nn.Dense, norm: nn.Cell) -> str | None:

@@ -6,39 +6,49 @@ Read is what can be read safely; all else counts as not said.
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from mindspore import nn
+from bn3d.folding.calls import attribute_of_self, calls_in, name_of, reads
+from bn3d.folding.methods import Method, Methods, reached_from
 
-__all__ = ["Call", "Source"]
+__all__ = ["Source"]
 
-
-@dataclass(frozen=True)
-class Call:
-    """`self.after(self.before(...))`, with the shape of a reshape between them."""
-
-    before: str
-    after: str
-    shape: tuple[ast.expr, ...] | None = None
+_ASK_ABOUT_SELF = ("super", "isinstance", "hasattr", "getattr", "type", "id")
+_READ_ANYTHING = ("vars", "eval", "exec", "locals", "attrgetter", "methodcaller")
+_HOLD_ANYTHING = (
+    "__dict__",
+    "__getattribute__",
+    "_cells",
+    "attrgetter",
+    "cells",
+    "cells_and_names",
+    "methodcaller",
+    "name_cells",
+)
 
 
 class Source:
-    """Every method of a class, up to MindSpore's own, but `__init__`.
+    """What the methods of one class do with the attributes of `self`.
+
+    Args:
+        methods: of the class.
+        run: names that `construct` of the network's cells mentions, and the methods with these
+            names, and so on.
 
     Attributes:
         uses: how often each `self.name` is read, `self.name is None` and the like aside.
         elsewhere: names of attributes that are read of other things than `self`.
         calls: layers in `construct` whose only input is the output of another, which goes
             nowhere else.
+        hides_own: why any cell that is an attribute of `self` may be run elsewhere, too.
+        hides_all: why any cell below `self` may be run elsewhere, too.
     """
 
-    def __init__(self, kind: type):
-        self._functions = list(_functions(kind))
+    def __init__(self, methods: Methods, run: set[str]):
+        in_use = [m for m in methods.all if not _only_sets_up(m, methods.all, run)]
+        self._functions = [method.tree for method in in_use]
         attributes = [
             node
             for function in self._functions
@@ -46,19 +56,52 @@ class Source:
             for node in ast.iter_child_nodes(parent)
             if isinstance(node, ast.Attribute) and not _is_tested(node, parent)
         ]
-        self.uses = Counter(node.attr for node in attributes if _attribute_of_self(node))
-        self.elsewhere = {node.attr for node in attributes if not _attribute_of_self(node)}
+        self.uses = Counter(node.attr for node in attributes if attribute_of_self(node))
+        self.elsewhere = {node.attr for node in attributes if not attribute_of_self(node)}
         self.calls = [
             call
             for function in self._functions
             if function.name == "construct"
-            for call in _Construct(function).calls()
+            for call in calls_in(function)
         ]
+        self._by_string: set[str] = set()
+        self.hides_own: str | None = None
+        self.hides_all = methods.unread
+        for method in in_use:
+            self._read_reflection(method, method.name in run or _is_dunder(method.name))
 
-    @staticmethod
-    @functools.cache
-    def of(kind: type) -> Source:
-        return Source(kind)
+    def _read_reflection(self, method: Method, runs: bool) -> None:
+        """Count what is read by names in strings; note what cannot be told."""
+        for parent in ast.walk(method.tree):
+            for node in ast.iter_child_nodes(parent):
+                if isinstance(node, ast.Call) and name_of(node.func) == "getattr" and node.args:
+                    self._read_getattr(node, method, runs)
+                elif runs and _hands_on_self(node, parent):
+                    self.hides_all = "the source hands on `self` as a whole"
+                elif runs and (
+                    name_of(node) in _READ_ANYTHING
+                    or (isinstance(node, ast.Attribute) and node.attr in _HOLD_ANYTHING)
+                ):
+                    self.hides_all = "the source finds layers by other means than their names"
+
+    def _read_getattr(self, call: ast.Call, method: Method, runs: bool) -> None:
+        owner, *rest = call.args
+        of_self = name_of(owner) == "self"
+        match rest:
+            case [ast.Constant(value=str(name)), *_]:
+                if of_self:
+                    self.uses[name] += 1
+                    self._by_string.add(name)
+                else:
+                    self.elsewhere.add(name)
+                return
+        if not runs or inspect.ismodule(method.module.get(name_of(owner))):
+            return
+        reason = "the source finds layers by computed names"
+        if of_self:
+            self.hides_own = reason
+        else:
+            self.hides_all = reason
 
     def how_run(self, name: str) -> str:
         """How the cells in the container `self.name` are called: "chain", each with the output
@@ -66,32 +109,43 @@ class Source:
         """
         ways = {way for f in self._functions for way in _ways_to_run(f, name)}
         for way in ("unknown", "each", "chain"):
-            if way in ways:
+            if way in ways and name not in self._by_string:
                 return way
         return "unknown"
 
 
-def _functions(kind: type) -> Iterator[ast.FunctionDef]:
-    taken = {"__init__"}
-    for base in kind.__mro__:
-        if base.__module__.startswith("mindspore.") or not issubclass(base, nn.Cell):
-            continue
-        for name, method in vars(base).items():
-            if name in taken or not inspect.isfunction(method):
-                continue
-            taken.add(name)
-            try:
-                tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
-            except (OSError, TypeError, SyntaxError):
-                continue
-            if tree.body and isinstance(tree.body[0], ast.FunctionDef):
-                yield tree.body[0]
+def _only_sets_up(method: Method, methods: list[Method], run: set[str]) -> bool:
+    """Whether a method runs when the network is built, and then no more: `__init__` calls it,
+    maybe by way of others, `construct` does not, and nothing keeps it.
+    """
+    if method.name == "__init__":
+        return True
+    if method.name in run or _is_dunder(method.name):
+        return False
+    return method.name in reached_from({"__init__"}, methods) and all(
+        isinstance(parent, ast.Call) and parent.func is node
+        for other in methods
+        for parent in ast.walk(other.tree)
+        for node in ast.iter_child_nodes(parent)
+        if isinstance(node, ast.Attribute) and node.attr == method.name
+    )
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__") and name != "__init__"
+
+
+def _hands_on_self(node: ast.AST, parent: ast.AST) -> bool:
+    """Whether `self` itself is a value, and not only asked for an attribute or its kind."""
+    if name_of(node) != "self" or isinstance(parent, ast.Attribute):
+        return False
+    return not (isinstance(parent, ast.Call) and name_of(parent.func) in _ASK_ABOUT_SELF)
 
 
 def _ways_to_run(function: ast.FunctionDef, name: str) -> Iterator[str]:
     for parent in ast.walk(function):
         for node in ast.iter_child_nodes(parent):
-            if _attribute_of_self(node) != name or _is_tested(node, parent):
+            if attribute_of_self(node) != name or _is_tested(node, parent):
                 continue
             if isinstance(parent, ast.Call) and parent.func is node:
                 yield "chain"
@@ -111,7 +165,7 @@ def _way_of_loop(loop: ast.For, function: ast.FunctionDef) -> str:
         for node in ast.walk(function)
         if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords
     }
-    if any(_reads(node, layer) and id(node) not in called for node in ast.walk(function)):
+    if any(reads(node, layer) and id(node) not in called for node in ast.walk(function)):
         return "unknown"
     match loop.body:
         case [
@@ -124,66 +178,6 @@ def _way_of_loop(loop: ast.For, function: ast.FunctionDef) -> str:
     return "each"
 
 
-class _Construct:
-    """Finds the calls in one `construct`."""
-
-    def __init__(self, function: ast.FunctionDef):
-        self.function = function
-        self.loops = [n for n in ast.walk(function) if isinstance(n, ast.For | ast.While)]
-
-    def calls(self) -> Iterator[Call]:
-        for node in ast.walk(self.function):
-            for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
-                if isinstance(block, list):
-                    for index, statement in enumerate(block):
-                        yield from self._calls_in(block, index, statement)
-
-    def _calls_in(self, block: list, index: int, statement: ast.stmt) -> Iterator[Call]:
-        if not isinstance(statement, ast.Assign | ast.Return | ast.Expr):
-            return
-        for node in ast.walk(statement):
-            after = _called_layer(node)
-            if after:
-                found = self._before(node.args[0], block, index)
-                if found:
-                    yield Call(found[0], after, found[1])
-
-    def _before(self, expression, block, index) -> tuple[str, tuple | None] | None:
-        """The layer that computes an expression, and the shape it is reshaped to."""
-        layer = _called_layer(expression)
-        if layer:
-            return layer, None
-        reshaped = _reshape(expression)
-        if reshaped:
-            inner, shape = reshaped
-            found = self._before(inner, block, index)
-            return (found[0], shape) if found and found[1] is None else None
-        if isinstance(expression, ast.Name) and index > 0:
-            match block[index - 1]:
-                case ast.Assign(targets=[ast.Name(id=target)], value=value) if (
-                    target == expression.id and self._read_only_in(block[index], target)
-                ):
-                    return self._before(value, block, index - 1)
-        return None
-
-    def _read_only_in(self, statement: ast.stmt, name: str) -> bool:
-        """Whether a variable is read once in a statement and never after it."""
-        reads = [node for node in ast.walk(statement) if _reads(node, name)]
-        if len(reads) != 1:
-            return False
-        rebound = isinstance(statement, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == name for target in statement.targets
-        )
-        if rebound or isinstance(statement, ast.Return):
-            return True
-        in_loop = any(statement in list(ast.walk(loop)) for loop in self.loops)
-        return not any(
-            _reads(node, name) and (in_loop or node.lineno > statement.end_lineno)
-            for node in ast.walk(self.function)
-            if node is not reads[0]
-        )
-
-
 def _is_tested(node: ast.AST, parent: ast.AST) -> bool:
     """Whether a condition only asks if there is something: `if x`, `not x`, `x is None`."""
     match parent:
@@ -194,36 +188,3 @@ def _is_tested(node: ast.AST, parent: ast.AST) -> bool:
         case ast.If(test=test) | ast.IfExp(test=test):
             return test is node
     return False
-
-
-def _reads(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-
-
-def _attribute_of_self(node: ast.AST) -> str | None:
-    match node:
-        case ast.Attribute(value=ast.Name(id="self"), attr=name):
-            return name
-    return None
-
-
-def _called_layer(node: ast.AST) -> str | None:
-    """The name in `self.name(x)`."""
-    if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
-        return _attribute_of_self(node.func)
-    return None
-
-
-def _reshape(node: ast.AST) -> tuple[ast.expr, tuple[ast.expr, ...]] | None:
-    """(x, shape) of `x.reshape(...)`, `x.view(...)` and `ops.reshape(x, ...)`."""
-    if not isinstance(node, ast.Call) or node.keywords or not isinstance(node.func, ast.Attribute):
-        return None
-    if node.func.attr not in ("reshape", "view"):
-        return None
-    owner, arguments = node.func.value, node.args
-    if isinstance(owner, ast.Name) and owner.id in ("ops", "mint") and arguments:
-        owner, *arguments = arguments
-    match arguments:
-        case [ast.Tuple(elts=shape) | ast.List(elts=shape)]:
-            return owner, tuple(shape)
-    return owner, tuple(arguments)
