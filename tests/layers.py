@@ -1,5 +1,7 @@
 """Small networks around a layer of three channels, and what a training step gives."""
 
+import inspect
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -58,3 +60,20 @@ def assert_same(got, wanted, tolerance=1e-5):
         assert g.dtype == w.dtype
         scale = max(np.abs(w.astype(float)).max(initial=0), 1)
         np.testing.assert_allclose(g, w, rtol=0, atol=tolerance * scale)
+
+
+def ways_to_recompute():
+    """Names of ways, and for each the arguments of `Cell.recompute` that this MindSpore takes."""
+    taken = inspect.signature(nn.Cell.recompute).parameters
+    ways = {
+        "reentrant": {},
+        # Otherwise it stops before the layer's last operator.
+        "not reentrant": {"use_reentrant": False, "early_stop": False},
+        "output": {"output_recompute": True},
+    }
+    if "use_reentrant" not in taken:  # before 2.8
+        return {"reentrant": {}}
+    return {
+        way: {name: value for name, value in arguments.items() if name in taken}
+        for way, arguments in ways.items()
+    }

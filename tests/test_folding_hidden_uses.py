@@ -15,6 +15,7 @@ import pytest
 from mindspore import nn, ops
 
 import bn3d
+from layers import ways_to_recompute
 from test_folding import assert_folded_alike, randomized, volume
 
 
@@ -562,6 +563,7 @@ HIDDEN = [
 IDS = [getattr(kind, "__name__", None) or f"OneListInTwoCells{i}" for i, kind in enumerate(HIDDEN)]
 
 
+@pytest.mark.filterwarnings("ignore:bn3d.swap leaves")
 @pytest.mark.parametrize("kind", HIDDEN, ids=IDS)
 @pytest.mark.parametrize("swapped", [False, True], ids=["ours", "swapped"])
 def test_hidden_uses_keep_a_layer_from_being_folded(kind, swapped, monkeypatch):
@@ -667,10 +669,10 @@ PLAIN = {
     HoldsAPlainFunction: 1,
     RecomputedConv: 1,
     RecomputedNorm: 1,
-    RecomputedBlock: 1,
-    functools.partial(RecomputedBlock, output_recompute=True): 1,
     StagesByName: 2,
 }
+for arguments in ways_to_recompute().values():
+    PLAIN[functools.partial(RecomputedBlock, **arguments)] = 1
 
 
 @pytest.mark.parametrize(("kind", "folded"), PLAIN.items())
