@@ -12,13 +12,14 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import Tensor, mint, nn
 from typer.testing import CliRunner
 
 import bn3d
 from archives import archive
-from bn3d import backends, library
+from bn3d import backends, library, process_groups
 from bn3d.cli import app
+from bn3d.process_groups import Membership
 
 # The constructor: argument, values, error, what the text says besides the argument's name.
 NO_NUMBERS = ["1", b"1", None, [1], (1,), {}, object(), 1j, np.ones(2), Tensor([1.0, 2.0]), max]
@@ -159,11 +160,22 @@ def test_backend_variable(monkeypatch, value):
     for action in (backends.choose, bn3d.info, lambda: bn3d.BatchNorm3d(3)):
         with pytest.raises(ValueError, match="BN3D_BACKEND must be one of auto, ascend, native, "):
             action()
-    net = nn.SequentialCell(nn.BatchNorm3d(2))
-    with pytest.raises(ValueError, match="BN3D_BACKEND must"):
-        bn3d.swap(net)
-    assert type(net[0]) is nn.BatchNorm3d
-    assert not hasattr(net[0], "_forward_training")
+    assert_swap_changes_nothing(ValueError, "BN3D_BACKEND must")
+
+
+def test_reductions_variable(monkeypatch):
+    """Only batches that span devices are computed with it on a CPU."""
+    monkeypatch.setattr(process_groups, "find", lambda _: Membership("not there", 2, 0))
+    monkeypatch.setenv("BN3D_REDUCTIONS", "3")
+    assert_swap_changes_nothing(ValueError, "BN3D_REDUCTIONS must be 1 or 2", sync=True)
+
+
+def assert_swap_changes_nothing(error, text, **arguments):
+    net = nn.SequentialCell(mint.nn.BatchNorm3d(2), nn.BatchNorm3d(2))
+    before = [(type(cell), list(cell._cells), list(vars(cell))) for cell in net]
+    with pytest.raises(error, match=text):
+        bn3d.swap(net, **arguments)
+    assert [(type(cell), list(cell._cells), list(vars(cell))) for cell in net] == before
 
 
 def test_white_list_of_mindspore_elsewhere(tmp_path):

@@ -36,6 +36,10 @@ def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
 def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
     """Give a cell what `BatchNorm3d.construct` needs beside the stock attributes; the devices
     of `group` share their batch statistics.
+
+    Raises:
+        ValueError, RuntimeError: as `backends.choose` and the backend's `settings`; the cell is
+            as it was.
     """
     backend = backends.choose().module
     if hasattr(backend, "LIBRARY"):
@@ -44,18 +48,21 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
     if group is not None:
         functions, settings = synchronised.build(backend, group), split.settings
     eps, momentum = fixed_settings(cell)
-    cell._forward_training = functions.forward_training
-    cell._forward_inference = functions.forward_inference
-    cell._settings = settings(eps, momentum)
-    cell._settings_without_update = settings(eps, 1.0)
-    cell._half = Tensor([0], ms.float16)
+    values = (
+        functions.forward_training,
+        functions.forward_inference,
+        settings(eps, momentum),
+        settings(eps, 1.0),
+        Tensor([0], ms.float16),
+    )
+    for name, value in zip(_ATTACHED, values, strict=True):
+        setattr(cell, name, value)
 
 
 def detach(cell: nn.BatchNorm3d) -> None:
     """Take away what `attach` gave."""
     for name in _ATTACHED:
         delattr(cell, name)
-        cell._primitives.pop(name, None)
 
 
 def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:

@@ -90,9 +90,10 @@ def swap(
     Raises:
         TypeError: `net` is no Cell, `also` holds something that is no class, or `sync` is no
             bool; see `SyncBatchNorm3d` for `process_groups`.
-        RuntimeError: see `SyncBatchNorm3d`.
-        ValueError: `process_groups` without `sync`, or a cell of a class in `also` is not built
-            like `nn.BatchNorm3d`.
+        RuntimeError: BN3D_BACKEND asks for a backend that does not work here; see also
+            `SyncBatchNorm3d`.
+        ValueError: `process_groups` without `sync`; a cell of a class in `also` is not built
+            like `nn.BatchNorm3d`; BN3D_BACKEND or BN3D_REDUCTIONS has a value that is none.
 
     Nothing was changed when it raises.
     """
@@ -114,14 +115,11 @@ def swap(
             else:
                 report.left[name] = reason
                 warnings.warn(f"bn3d.swap leaves {name!r} alone: {reason}", stacklevel=2)
+    if to_swap:
+        # What attaching raises, it raises here, where nothing has changed yet.
+        attach(BatchNorm3d(1), group)
     for name, cell in to_swap:
-        stock = cell._bn3d_stock_class if isinstance(cell, _Swapped) else type(cell)
-        if new_style.is_new_style(cell):
-            new_style.adopt(cell)
-        attach(cell, group)
-        cell.__class__ = _swapped_class(stock, sync)
-        if not issubclass(stock, BatchNorm3d):
-            bound_construct.follow_class(cell)
+        _change(cell, sync, group)
         if sync:
             cell.process_groups = process_groups
         report.changed.append(name)
@@ -153,14 +151,15 @@ def restore(net: nn.Cell) -> SwapReport:
                 report.left[name] = reason
                 warnings.warn(f"bn3d.restore leaves {name!r} alone: {reason}", stacklevel=2)
                 continue
-            detach(cell)
+            if built_as_ours:
+                attach(cell)  # alone again
+            else:
+                detach(cell)
             if new_style.is_new_style(cell):
                 new_style.release(cell)
             cell.__class__ = stock
             cell.__dict__.pop("process_groups", None)
-            if built_as_ours:
-                attach(cell)
-            else:
+            if not built_as_ours:
                 bound_construct.follow_class(cell)
             report.changed.append(name)
         elif isinstance(cell, new_style.STOCK):
@@ -168,6 +167,16 @@ def restore(net: nn.Cell) -> SwapReport:
     if report.changed:
         forget_compiled(net)
     return report
+
+
+def _change(cell: nn.Cell, sync: bool, group: groups.Membership | None) -> None:
+    stock = cell._bn3d_stock_class if isinstance(cell, _Swapped) else type(cell)
+    if new_style.is_new_style(cell):
+        new_style.adopt(cell)
+    attach(cell, group)
+    cell.__class__ = _swapped_class(stock, sync)
+    if not issubclass(stock, BatchNorm3d):
+        bound_construct.follow_class(cell)
 
 
 def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
