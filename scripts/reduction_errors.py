@@ -15,6 +15,7 @@ import numpy as np
 
 from bn3d import reference
 from bn3d.backends import split
+from bn3d.backends.split_cells import Operators
 
 SHAPE = (2, 4, 16, 56, 56)  # 100352 values a channel
 EPS = 1e-5
@@ -28,7 +29,7 @@ def sequential(terms: np.ndarray) -> np.ndarray:
     return terms.cumsum(1, dtype=np.float32)[:, -1]
 
 
-def operators(add: Callable) -> split.Provided:
+def operators(add: Callable) -> Operators:
     def column(vector: ms.Tensor) -> np.ndarray:
         return vector.asnumpy().reshape(1, -1, 1, 1, 1)
 
@@ -40,7 +41,7 @@ def operators(add: Callable) -> split.Provided:
         centered = x.asnumpy() - column(mean)
         return ms.Tensor(centered * column(multiplier) + column(offset))
 
-    return split.Provided(reduce, apply, None, None)
+    return Operators(reduce, apply, None, None)
 
 
 def errors(mean: float, add: Callable, reductions: int) -> tuple[float, float]:

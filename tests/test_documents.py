@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
+
+import mindspore as ms
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -74,3 +77,12 @@ def test_both_languages_have_the_same_blocks_and_table_rows():
     assert blocks.findall(chinese) == blocks.findall(english)
     shape = re.compile(r"^(#+|\|)", re.MULTILINE)
     assert shape.findall(chinese) == shape.findall(english)
+
+
+def test_the_script_of_the_table_of_reductions_runs():
+    """The second one is worth the digits that docs/ascend.md says."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    script = runpy.run_path(str(ROOT / "scripts" / "reduction_errors.py"))
+    once, twice = (script["errors"](100.0, script["pairwise"], n)[0] for n in (1, 2))
+    assert once > 1e-3
+    assert twice < 2e-6
