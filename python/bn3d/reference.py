@@ -124,7 +124,12 @@ def forward_inference(
 
 
 def gradient_training(
-    dy: ArrayLike, x: ArrayLike, gamma: ArrayLike, mean: ArrayLike, variance: ArrayLike, eps=1e-5
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx, dgamma, dbeta) of `forward_training`'s y; mean and variance are the batch's.
 
@@ -147,7 +152,7 @@ def gradient_inference(
     gamma: ArrayLike,
     moving_mean: ArrayLike,
     moving_variance: ArrayLike,
-    eps=1e-5,
+    eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx, dgamma, dbeta) of `forward_inference`: the statistics are constants."""
     rstd = 1 / np.sqrt(_float64(moving_variance) + eps)

@@ -9,7 +9,12 @@ Each backend is a module with
 where x and y are (N, C, D, H, W) and the parameters (C,). `forward_training` also updates the
 moving statistics, unless momentum is 1. Each also offers the four operators of `bn3d.operators`
 as `reduce`, `apply`, `grad_reduce` and `grad_apply`; batches that span devices are computed with
-them, see `bn3d.backends.synchronised`.
+them, see `bn3d.backends.synchronised`. What only some have:
+
+    LIBRARY         the native library, whose threads are those of MindSpore
+    compiled        wraps what calls an operator in PyNative mode, as `mindspore.jit` does
+    DTYPES          names of the dtypes of volumes that the operators take; without it all of
+    VOLUME_DTYPES   float32, float16, bfloat16, and the same as MindSpore's dtypes
 
 | backend  | computes with                                       | runs on                  |
 |----------|-----------------------------------------------------|--------------------------|

@@ -14,11 +14,15 @@ from mindspore import Tensor, ops
 from bn3d.backends.mixed_precision import unmixed
 
 __all__ = [
+    "AXES",
     "apply",
+    "channel_mean",
     "forward_inference",
     "forward_training",
     "grad_apply",
     "grad_reduce",
+    "normalize_by",
+    "per_channel",
     "reduce",
     "settings",
 ]

@@ -36,6 +36,7 @@ STEP_KERNELS = {
 
 
 def kernel_calls(case: Case, threads: int) -> dict[str, Callable[[], object]]:
+    """A call of each C function, by its name, on buffers that are in use already."""
     loaded = library.load()
     loaded.set_threads(threads)
     buffers = _buffers(case)

@@ -1,4 +1,4 @@
-"""Tables, ratios and the JSON file."""
+"""Tables, ratios, and what a run depends on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from bn3d.bench.cases import MODES, STEPS, Case
 
 __all__ = [
+    "case_of",
     "describe_run",
     "kernel_table",
     "layer_table",

@@ -1,7 +1,15 @@
 """`fold` puts batch norm into the layer before it, for inference.
 
-`reading.py` finds which layer that is, by what `source.py` reads from the `methods.py` of a class
-and what `exposure.py` finds that no source shows; `arithmetic.py` computes its new weights.
+A layer may be folded if its output goes to the batch norm and nowhere else. Where that cannot be
+proved from the source of the network's own classes, it is left.
+
+reading.py      which layer feeds which batch norm, over the whole network
+containers.py   what a SequentialCell or CellList runs
+source.py       what the source of one class does with its layers, and what it hides
+methods.py      that source: its methods, and which of them `construct` reaches
+calls.py        `self.bn(self.conv(x))` in one `construct`, in one statement or in several
+exposure.py     uses that no source shows: objects, functions and hooks that hold layers
+arithmetic.py   the new weights
 """
 
 from __future__ import annotations

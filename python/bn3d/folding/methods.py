@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Methods", "named_in", "reached_from"]
+__all__ = ["Method", "Methods", "reached_from"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,17 @@ class Methods:
             self.all += shadowed
 
 
-def named_in(methods: Iterable[Method]) -> set[str]:
+def reached_from(starts: set[str], methods: list[Method]) -> set[str]:
+    """The names that the methods with the names `starts` mention, and those that these do."""
+    reached: set[str] = set()
+    todo = set(starts)
+    while todo:
+        reached |= todo
+        todo = _named_in(m for m in methods if m.name in todo) - reached
+    return reached
+
+
+def _named_in(methods: Iterable[Method]) -> set[str]:
     """Every name of an attribute, and every string, in the source of some methods."""
     found = set()
     for method in methods:
@@ -59,16 +69,6 @@ def named_in(methods: Iterable[Method]) -> set[str]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(node.value)
     return found
-
-
-def reached_from(starts: set[str], methods: list[Method]) -> set[str]:
-    """The names that the methods with the names `starts` mention, and those that these do."""
-    reached: set[str] = set()
-    todo = set(starts)
-    while todo:
-        reached |= todo
-        todo = named_in(m for m in methods if m.name in todo) - reached
-    return reached
 
 
 def _functions(kind: type) -> Iterator[tuple[str, Callable]]:

@@ -21,6 +21,7 @@ from bn3d.cells import cells
 from bn3d.folding import exposure
 from bn3d.folding.arithmetic import PRODUCERS
 from bn3d.folding.calls import Call
+from bn3d.folding.containers import ends, is_container, items, with_items
 from bn3d.folding.methods import Methods, reached_from
 from bn3d.folding.source import Source
 
@@ -47,8 +48,8 @@ def read_pairs(net: nn.Cell) -> dict[int, Pair | str]:
     network = _Network(net)
     found: dict[int, Pair | str] = {}
     for before, after, reshaped, unclear in network.neighbours():
-        enclosing = [*_ends(before, -1), *_ends(after, 0)]
-        producer, norm = _ends(before, -1)[-1], _ends(after, 0)[-1]
+        enclosing = [*ends(before, -1), *ends(after, 0)]
+        producer, norm = ends(before, -1)[-1], ends(after, 0)[-1]
         if not isinstance(producer, PRODUCERS) or not isinstance(norm, new_style.STOCK):
             continue
         reasons = [unclear, *(network.reason_against(cell) for cell in enclosing)]
@@ -84,16 +85,17 @@ class _Network:
         self._elsewhere = set().union(*(source.elsewhere for source in self._sources.values()))
         for cell in own:
             source = self._sources[type(cell)]
+            below = (inner for _, inner in cells(cell))
             if not exposure.runs_its_class(cell):
-                self._hide(cells(cell), "the cell that it is in runs another construct")
+                self._hide(below, "the cell that it is in runs another construct")
             elif source.hides_all:
-                self._hide(cells(cell), source.hides_all)
+                self._hide(below, source.hides_all)
             elif source.hides_own:
                 for child in cell._cells.values():
-                    self._hide(_in_containers_of(child), source.hides_own)
+                    self._hide(with_items(child), source.hides_own)
 
-    def _hide(self, named: Iterable[tuple[str, nn.Cell]], reason: str) -> None:
-        for _, cell in named:
+    def _hide(self, hidden: Iterable[nn.Cell], reason: str) -> None:
+        for cell in hidden:
             self._unseen.setdefault(id(cell), reason)
 
     def shares(self, parameter: Parameter) -> bool:
@@ -104,14 +106,14 @@ class _Network:
         """(first, second, reshaped, reason): two cells, the second of which takes the output of
         the first, maybe after a reshape, and what speaks against that being all.
         """
-        if _is_container(self._net):
+        if is_container(self._net):
             yield from self._in_container(self._net, "chain")
         for parent in self._all:
             source = self._sources.get(type(parent))
             if source is None:
                 continue
             for name, child in parent._cells.items():
-                if _is_container(child):
+                if is_container(child):
                     way = "unknown" if name in self._elsewhere else source.how_run(name)
                     yield from self._in_container(child, way)
             for call in source.calls:
@@ -135,12 +137,12 @@ class _Network:
     def _in_container(self, container: nn.Cell, way: str) -> Iterator[_Neighbours]:
         if self._places[id(container)] > 1 or id(container) in self._unseen:
             way = "unknown"
-        items = _items(container)
+        held = items(container)
         unclear = None if way == "chain" else "how the layers of its container are run is not clear"
-        for before, after in itertools.pairwise(items):
+        for before, after in itertools.pairwise(held):
             yield before, after, False, unclear
-        for item in items:
-            if _is_container(item):
+        for item in held:
+            if is_container(item):
                 called = way != "unknown" and not isinstance(item, nn.CellList)
                 yield from self._in_container(item, "chain" if called else "unknown")
 
@@ -164,46 +166,11 @@ class _Network:
         return None
 
 
-def _is_container(cell: nn.Cell) -> bool:
-    """Whether a cell is a SequentialCell or CellList, or of a class that runs as these."""
-    return any(
-        isinstance(cell, kind)
-        and all(
-            getattr(type(cell), name, None) is getattr(kind, name, None)
-            for name in ("construct", "__getitem__", "__iter__", "__len__")
-        )
-        for kind in (nn.SequentialCell, nn.CellList)
-    )
-
-
-def _in_containers_of(cell: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
-    """A cell, and where that is a container what it holds, and so on."""
-    yield "", cell
-    if _is_container(cell):
-        for item in _items(cell):
-            yield from _in_containers_of(item)
-
-
 def _is_own(cell: nn.Cell) -> bool:
     """Whether a cell has a source to read: one of the network's own classes."""
     return not type(cell).__module__.startswith("mindspore.") and not isinstance(
         cell, (*new_style.STOCK, *PRODUCERS)
     )
-
-
-def _ends(cell: nn.Cell, index: int) -> list[nn.Cell]:
-    """The cell and, of SequentialCells, the first (0) or last (-1) cell in it, and so on."""
-    path = [cell]
-    while _is_container(path[-1]) and isinstance(path[-1], nn.SequentialCell) and _items(path[-1]):
-        path.append(_items(path[-1])[index])
-    return path
-
-
-def _items(container: nn.Cell) -> list[nn.Cell]:
-    """What a container runs: of a SequentialCell the `cell_list`, not its `_cells`."""
-    if isinstance(container, nn.SequentialCell):
-        return list(container.cell_list)
-    return list(container._cells.values())
 
 
 def _reason_against_reshape(shape, parent: nn.Cell, dense: nn.Dense, norm: nn.Cell) -> str | None:

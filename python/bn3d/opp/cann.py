@@ -6,7 +6,15 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["CannError", "accepts", "compiler_version", "find", "include_dir", "short_version"]
+__all__ = [
+    "CannError",
+    "accepts",
+    "compiler_version",
+    "find",
+    "include_dir",
+    "required_versions",
+    "short_version",
+]
 
 # The first that exists counts, as in the graph engine.
 _VERSION_FILES = ("compiler/version.info", "runtime/version.info", "opp/version.info")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import mindspore as ms
@@ -13,7 +14,7 @@ from bn3d.verify.check import Case, Check, guarded
 from bn3d.verify.layer import check_layer
 from bn3d.verify.operators import check_operator
 
-__all__ = ["MODES", "DeviceError", "cases", "set_device", "use_device", "verify"]
+__all__ = ["QUICK_SHAPES", "SHAPES", "DeviceError", "set_device", "use_device", "verify"]
 
 MODES = ("PYNATIVE_MODE", "GRAPH_MODE")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -69,10 +70,6 @@ def set_device(device: str) -> backends.Choice:
     return choice
 
 
-def cases(shapes, modes, dtypes) -> list[Case]:
-    return [Case(shape, dtype, mode) for mode in modes for shape in shapes for dtype in dtypes]
-
-
 def verify(
     choice: backends.Choice,
     shapes=SHAPES,
@@ -83,7 +80,8 @@ def verify(
     before = ms.get_context("mode")
     dtypes = getattr(choice.module, "DTYPES", DTYPES)
     try:
-        for case in cases(shapes, modes, dtypes):
+        for mode, shape, dtype in itertools.product(modes, shapes, dtypes):
+            case = Case(shape, dtype, mode)
             ms.set_context(mode=getattr(ms, case.mode))
             on_case(case)
             yield from _check(choice, case)
