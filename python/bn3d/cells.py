@@ -1,4 +1,4 @@
-"""The cells of a network, all that it can reach."""
+"""The cells of a network, all that it can reach, and what MindSpore compiled of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from collections.abc import Iterator
 import mindspore
 from mindspore import nn
 
-__all__ = ["cells", "forget_compiled"]
+__all__ = ["cells", "check_net", "forget_compiled"]
+
+
+def check_net(net: object) -> None:
+    """Raise TypeError for an argument 'net' that is no Cell."""
+    if not isinstance(net, nn.Cell):
+        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
 
 
 def cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:

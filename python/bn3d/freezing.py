@@ -5,7 +5,7 @@ from __future__ import annotations
 from mindspore import nn
 
 from bn3d import new_style
-from bn3d.cells import cells, forget_compiled
+from bn3d.cells import cells, check_net, forget_compiled
 
 __all__ = ["freeze", "unfreeze"]
 
@@ -82,6 +82,5 @@ def unfreeze(net: nn.Cell) -> list[str]:
 
 
 def _layers(net: nn.Cell) -> list[tuple[str, nn.Cell]]:
-    if not isinstance(net, nn.Cell):
-        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
+    check_net(net)
     return [(name, cell) for name, cell in cells(net) if isinstance(cell, new_style.STOCK)]

@@ -19,7 +19,7 @@ from bn3d import bound_construct, new_style
 from bn3d import process_groups as groups
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import attach, detach
-from bn3d.cells import cells, forget_compiled
+from bn3d.cells import cells, check_net, forget_compiled
 from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __all__ = ["SwapReport", "restore", "swap"]
@@ -180,8 +180,7 @@ def _change(cell: nn.Cell, sync: bool, group: groups.Membership | None) -> None:
 
 
 def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
-    if not isinstance(net, nn.Cell):
-        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
+    check_net(net)
     if isinstance(also, type):
         raise TypeError(f"'also' must be a tuple of classes, got the class {also.__name__}")
     if not isinstance(also, Iterable):

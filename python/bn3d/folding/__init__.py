@@ -20,7 +20,7 @@ from mindspore import nn
 
 from bn3d import new_style
 from bn3d.cell_state import detach
-from bn3d.cells import cells, forget_compiled
+from bn3d.cells import cells, check_net, forget_compiled
 from bn3d.folding.arithmetic import Folded, fold_into
 from bn3d.folding.reading import Pair, read_pairs
 
@@ -72,8 +72,7 @@ def fold(net: nn.Cell) -> FoldReport:
     Raises:
         TypeError: `net` is no Cell.
     """
-    if not isinstance(net, nn.Cell):
-        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
+    check_net(net)
     report = FoldReport()
     names = {id(cell): name for name, cell in cells(net)}
     pairs = read_pairs(net)

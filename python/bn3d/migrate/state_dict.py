@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn
 
+from bn3d.cells import check_net
 from bn3d.migrate import files
 from bn3d.migrate.arrays import dtype_name, to_numpy
 from bn3d.migrate.report import Conversion, Mapped
@@ -54,8 +55,7 @@ def convert_state_dict(
         FileNotFoundError, TypeError, ValueError: bad arguments, unreadable files.
         ImportError: `source` is a .pt or .pth file and PyTorch is not installed.
     """
-    if not isinstance(net, nn.Cell):
-        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
+    check_net(net)
     patterns = compile_rules(rules)
     if output is not None:
         files.check_output(output, files.MINDSPORE_SUFFIXES)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mindspore import nn
 
+from bn3d.cells import check_net
 from bn3d.migrate import files
 from bn3d.migrate.arrays import dtype_name, to_torch_tensor
 from bn3d.migrate.pytorch import import_torch
@@ -47,8 +48,7 @@ def to_torch_state_dict(
         ImportError: PyTorch is not installed.
     """
     torch = import_torch("bn3d.to_torch_state_dict")
-    if not isinstance(net, nn.Cell):
-        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
+    check_net(net)
     patterns = compile_rules(rules)
     if output is not None:
         files.check_output(output, files.TORCH_SUFFIXES)
