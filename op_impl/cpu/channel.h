@@ -101,6 +101,18 @@ struct PartialSums {
   }
 };
 
+BN3D_INLINE double magnitude(double value) { return value < 0 ? -value : value; }
+
+// Sums of float that overflowed are Inf or NaN, and neither is below this.
+constexpr double kLargestSum = 1e37;
+
+// Whether a block's sum of products in float can be trusted. Products that underflow are below
+// 1.2e-38, which is nothing beside a mean above kSmallestMean.
+BN3D_INLINE bool in_range(double sum, int64_t count) {
+  constexpr double kSmallestMean = 1e-28;
+  return sum > kSmallestMean * count && sum < kLargestSum;
+}
+
 // Calls group(pointers) for each kWidth values of volumes that are walked together. The last
 // group's missing values are `fill`, and all of that group are in the arithmetic type.
 template <typename T, int kVolumes, typename Group>

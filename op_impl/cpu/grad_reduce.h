@@ -35,10 +35,7 @@ BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count,
   const double sum_total = sum.total();
   // No gradient arrives, as from outside of a mask; a NaN of x shows in the product.
   if (product_total == 0 && element(dy_and_x[0][0]) == 0 && is_constant(dy_and_x[0], count)) return;
-  constexpr double kSmallest = 1e-28, kLargest = 1e37;
-  const double magnitude = product_total < 0 ? -product_total : product_total;
-  if (!(magnitude > kSmallest * count && magnitude < kLargest && sum_total < kLargest &&
-        sum_total > -kLargest)) {
+  if (!(in_range(magnitude(product_total), count) && magnitude(sum_total) < kLargestSum)) {
     return grad_reduce_block_wide(dy_and_x[0], dy_and_x[1], count, center, sums);
   }
   sums->dy += sum_total;

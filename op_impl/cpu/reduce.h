@@ -63,10 +63,7 @@ BN3D_INLINE void reduce_block(const T* const (&x)[1], int64_t count, double shif
     *center = static_cast<F>(*center + block.sum / count);
     block = sums_about(x, count, *center);
   }
-  constexpr double kSmallest = 1e-28, kLargest = 1e37;
-  if (!(block.square_sum > kSmallest * count && block.square_sum < kLargest)) {
-    return reduce_block_wide(x[0], count, shift, sums);
-  }
+  if (!in_range(block.square_sum, count)) return reduce_block_wide(x[0], count, shift, sums);
   const double away = *center - shift;
   sums->sum += block.sum + count * away;
   sums->square_sum += block.square_sum + 2 * away * block.sum + count * away * away;
