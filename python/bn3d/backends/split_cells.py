@@ -69,7 +69,9 @@ class Group(Protocol):
 
 
 class Training(nn.Cell):
-    """Forward pass in training; a Cell because that is how MindSpore takes a `bprop`."""
+    """Forward pass in training: x is (N, C, D, H, W), eps a number, `reductions` as in
+    `bn3d.backends.split.settings`, and `shift` may be anything: the nearer to the mean the better.
+    """
 
     def __init__(self, operators, group):
         super().__init__(auto_prefix=False)
@@ -136,6 +138,8 @@ class TrainingGradient(nn.Cell):
 
 
 class Inference(nn.Cell):
+    """Forward pass in inference: y."""
+
     def __init__(self, operators):
         super().__init__(auto_prefix=False)
         self.operator_apply = operators.apply

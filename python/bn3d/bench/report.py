@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ __all__ = [
     "ratios",
 ]
 
-COLUMNS = ("bn3d", "stock", "torch", "copy")
+OTHERS = ("stock", "torch")
+COLUMNS = ("bn3d", *OTHERS, "copy")
 
 
 def describe_run(threads: int) -> dict:
@@ -77,7 +79,7 @@ def layer_table(rows: list[dict], mode: str, step: str) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in _select(rows, mode, step):
         times = [quantiles(row, name) for name in COLUMNS]
-        against = [_times(_ratio(row, name)) for name in ("stock", "torch")]
+        against = [_times(_ratio(row, name)) for name in OTHERS]
         table.add_row(str(case_of(row)), *times, *against)
     return table
 
@@ -98,24 +100,21 @@ def ratios(rows: Iterable[dict]) -> list[dict]:
     """How many times faster bn3d is: over float32 cases from 2 MB up, and over smaller ones."""
     rows = [row for row in rows if row["dtype"] == "float32"]
     found = []
-    for mode in MODES:
-        for step in STEPS:
-            for small in (False, True):
-                chosen = [r for r in _select(rows, mode, step) if case_of(r).is_small is small]
-                for other in ("stock", "torch"):
-                    values = [r for r in (_ratio(row, other) for row in chosen) if r is not None]
-                    if values:
-                        found.append(
-                            {
-                                "mode": mode,
-                                "step": step,
-                                "small": small,
-                                "against": other,
-                                "geometric_mean": round(float(np.exp(np.mean(np.log(values)))), 3),
-                                "least": round(min(values), 3),
-                                "cases": len(values),
-                            }
-                        )
+    for mode, step, small, other in product(MODES, STEPS, (False, True), OTHERS):
+        chosen = [row for row in _select(rows, mode, step) if case_of(row).is_small is small]
+        values = [r for r in (_ratio(row, other) for row in chosen) if r is not None]
+        if values:
+            found.append(
+                {
+                    "mode": mode,
+                    "step": step,
+                    "small": small,
+                    "against": other,
+                    "geometric_mean": round(float(np.exp(np.mean(np.log(values)))), 3),
+                    "least": round(min(values), 3),
+                    "cases": len(values),
+                }
+            )
     return found
 
 
@@ -123,22 +122,15 @@ def ratio_table(found: list[dict]) -> Table:
     table = Table(title="bn3d is faster by: geometric mean (least), float32")
     for name in ("mode", "step", "cases", "against stock", "against torch"):
         table.add_column(name, justify="left" if name in ("mode", "step") else "right")
-    for mode in MODES:
-        for step in STEPS:
-            for small in (False, True):
-                cells = {
-                    r["against"]: r
-                    for r in found
-                    if (r["mode"], r["step"], r["small"]) == (mode, step, small)
-                }
-                if cells:
-                    size = "below 2 MB" if small else "2 MB and up"
-                    table.add_row(
-                        mode,
-                        step,
-                        size,
-                        *(_mean_and_least(cells.get(n)) for n in ("stock", "torch")),
-                    )
+    for mode, step, small in product(MODES, STEPS, (False, True)):
+        cells = {
+            r["against"]: r
+            for r in found
+            if (r["mode"], r["step"], r["small"]) == (mode, step, small)
+        }
+        if cells:
+            size = "below 2 MB" if small else "2 MB and up"
+            table.add_row(mode, step, size, *(_mean_and_least(cells.get(n)) for n in OTHERS))
     return table
 
 

@@ -12,10 +12,8 @@ import numpy as np
 from nilearn import datasets
 
 TISSUES = ("other", "grey matter", "white matter")
-HELD_OUT_MM = (
-    -38,
-    2,
-)  # coronal slab no patch is drawn from: thalamus, basal ganglia, temporal lobes
+# Coronal slab that no patch is drawn from: thalamus, basal ganglia, temporal lobes.
+HELD_OUT_MM = (-38, 2)
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,19 @@ def status(path: Path | None = None, environment=os.environ) -> dict:
 
     Returns:
         location: of the vendor directory.
-        installed: whether it holds bn3d.
+        installed: whether it holds bn3d; if not, only location, installed and active are there.
         version, arch, built_with: of the package; built_with is CANN's version or None.
         socs: list of names.
         cann: the version of the CANN of this environment, or None.
+        accepted: whether that CANN loads a package of `built_with`.
         damaged: files that are missing or changed.
         searched: whether CANN looks there.
         shadowed_by: an earlier vendor directory that has one of the same operators, or None.
         active: CANN will use it: all is well.
+
+    Raises:
+        InstallError: neither `path` nor the environment says where, or a file cannot be read.
+        CannError: a version is none.
     """
     place = target(path, environment) / VENDOR
     try:
