@@ -99,6 +99,30 @@ def test_the_cumulative_average_is_left_alone():
     assert type(net.bn) is mint.nn.BatchNorm3d
 
 
+def test_a_frozen_mint_layer_is_not_restored():
+    """It would train again: what freezes it is in the child that restoring takes away."""
+    net = Net()
+    bn3d.swap(net)
+    bn3d.freeze(net, affine=True)
+    with pytest.warns(UserWarning, match=r"leaves 'bn' alone: it is frozen: bn3d.unfreeze\(net\)"):
+        report = bn3d.restore(net)
+    assert (report.changed, list(report.left)) == ([], ["bn"])
+    bn3d.unfreeze(net)
+    assert bn3d.restore(net).changed == ["bn"]
+    assert type(net.bn) is mint.nn.BatchNorm3d
+    assert net.bn.weight.requires_grad
+
+
+def test_a_frozen_mint_layer_stays_so_when_it_is_synchronised():
+    net = Net()
+    bn3d.swap(net)
+    bn3d.freeze(net)
+    child = net.bn.bn2d
+    assert bn3d.swap(net, sync=True).changed == ["bn"]
+    assert net.bn.bn2d is child
+    assert bn3d.unfreeze(net) == ["bn"]
+
+
 def test_a_mint_subclass_with_its_own_construct_is_left_alone():
     class Own(mint.nn.BatchNorm3d):
         def construct(self, input):

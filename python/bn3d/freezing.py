@@ -7,7 +7,7 @@ from mindspore import nn
 from bn3d import new_style
 from bn3d.cells import cells, check_net, forget_compiled
 
-__all__ = ["freeze", "unfreeze"]
+__all__ = ["freeze", "is_frozen", "unfreeze"]
 
 _BEFORE = "_bn3d_before_freeze"
 
@@ -70,8 +70,8 @@ def unfreeze(net: nn.Cell) -> list[str]:
     """
     thawed = []
     for name, layer in _layers(net):
-        bn = getattr(layer, "bn2d", None)
-        if hasattr(bn, _BEFORE):
+        if is_frozen(layer):
+            bn = layer.bn2d
             before = getattr(bn, _BEFORE)
             bn.use_batch_statistics, bn.gamma.requires_grad, bn.beta.requires_grad = before
             delattr(bn, _BEFORE)
@@ -79,6 +79,11 @@ def unfreeze(net: nn.Cell) -> list[str]:
     if thawed:
         forget_compiled(net)
     return thawed
+
+
+def is_frozen(layer: nn.Cell) -> bool:
+    """Whether `freeze` fixed a layer."""
+    return hasattr(getattr(layer, "bn2d", None), _BEFORE)
 
 
 def _layers(net: nn.Cell) -> list[tuple[str, nn.Cell]]:

@@ -20,6 +20,7 @@ from bn3d import process_groups as groups
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import attach, detach
 from bn3d.cells import cells, check_net, forget_compiled
+from bn3d.freezing import is_frozen
 from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __all__ = ["SwapReport", "restore", "swap"]
@@ -136,7 +137,8 @@ def swap(
 
 def restore(net: nn.Cell) -> SwapReport:
     """Undo `swap`: every cell gets the class back that it had. A layer built as
-    `bn3d.BatchNorm3d` is what it was, or becomes it again. Compiled graphs compile again.
+    `bn3d.BatchNorm3d` is what it was, or becomes it again. Compiled graphs compile again. A frozen
+    layer with PyTorch's arguments is left, with a warning: `unfreeze` it first.
 
     Raises:
         TypeError: `net` is no Cell.
@@ -145,23 +147,13 @@ def restore(net: nn.Cell) -> SwapReport:
     report = SwapReport()
     for name, cell in cells(net):
         if isinstance(cell, _Swapped):
-            stock = cell._bn3d_stock_class
-            built_as_ours = issubclass(stock, BatchNorm3d)
-            if not built_as_ours and (reason := bound_construct.reason_against(cell)):
+            reason = _reason_to_keep(cell)
+            if reason is None:
+                _change_back(cell)
+                report.changed.append(name)
+            else:
                 report.left[name] = reason
                 warnings.warn(f"bn3d.restore leaves {name!r} alone: {reason}", stacklevel=2)
-                continue
-            if built_as_ours:
-                attach(cell)  # alone again
-            else:
-                detach(cell)
-            if new_style.is_new_style(cell):
-                new_style.release(cell)
-            cell.__class__ = stock
-            cell.__dict__.pop("process_groups", None)
-            if not built_as_ours:
-                bound_construct.follow_class(cell)
-            report.changed.append(name)
         elif isinstance(cell, new_style.STOCK):
             report.already.append(name)
     if report.changed:
@@ -171,10 +163,24 @@ def restore(net: nn.Cell) -> SwapReport:
 
 def _change(cell: nn.Cell, sync: bool, group: groups.Membership | None) -> None:
     stock = cell._bn3d_stock_class if isinstance(cell, _Swapped) else type(cell)
-    if new_style.is_new_style(cell):
+    if new_style.is_new_style(cell) and not isinstance(cell, _Swapped):
         new_style.adopt(cell)
     attach(cell, group)
     cell.__class__ = _swapped_class(stock, sync)
+    if not issubclass(stock, BatchNorm3d):
+        bound_construct.follow_class(cell)
+
+
+def _change_back(cell: _Swapped) -> None:
+    stock = cell._bn3d_stock_class
+    if issubclass(stock, BatchNorm3d):
+        attach(cell)  # without a group
+    else:
+        detach(cell)
+    if new_style.is_new_style(cell):
+        new_style.release(cell)
+    cell.__class__ = stock
+    cell.__dict__.pop("process_groups", None)
     if not issubclass(stock, BatchNorm3d):
         bound_construct.follow_class(cell)
 
@@ -225,6 +231,15 @@ def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
         return f"its bn2d, a {type(inner).__qualname__}, has a construct of its own"
     if not asked_for and (own := _own_construct(kind)):
         return f"{own}; swap(net, also=({kind.__name__},)) takes it all the same"
+    return bound_construct.reason_against(cell)
+
+
+def _reason_to_keep(cell: _Swapped) -> str | None:
+    """Why a cell is not restored, None where it is."""
+    if issubclass(cell._bn3d_stock_class, BatchNorm3d):
+        return None
+    if new_style.is_new_style(cell) and is_frozen(cell):
+        return "it is frozen: bn3d.unfreeze(net) first"  # that is kept in the child bn2d
     return bound_construct.reason_against(cell)
 
 
