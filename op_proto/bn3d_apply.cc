@@ -10,9 +10,9 @@ REG_OP(Bn3dApply)
     .INPUT(multiplier, TensorType({DT_FLOAT}))
     .INPUT(offset, TensorType({DT_FLOAT}))
     .OUTPUT(y, TensorType({DT_FLOAT16, DT_FLOAT, DT_BF16}))
-    .OP_END_FACTORY_REG(Bn3dApply)
+    .OP_END_FACTORY_REG(Bn3dApply);
 
-        static bn3d::Inputs Bn3dApplyInputs(const Operator& op) {
+static bn3d::Inputs Bn3dApplyInputs(const Operator& op) {
   return bn3d::Inputs(op, "Bn3dApply", {"x"}, {"mean", "multiplier", "offset"});
 }
 

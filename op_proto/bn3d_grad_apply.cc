@@ -12,9 +12,9 @@ REG_OP(Bn3dGradApply)
     .INPUT(b, TensorType({DT_FLOAT}))
     .INPUT(c, TensorType({DT_FLOAT}))
     .OUTPUT(dx, TensorType({DT_FLOAT16, DT_FLOAT, DT_BF16}))
-    .OP_END_FACTORY_REG(Bn3dGradApply)
+    .OP_END_FACTORY_REG(Bn3dGradApply);
 
-        static bn3d::Inputs Bn3dGradApplyInputs(const Operator& op) {
+static bn3d::Inputs Bn3dGradApplyInputs(const Operator& op) {
   return bn3d::Inputs(op, "Bn3dGradApply", {"dy", "x"}, {"mean", "a", "b", "c"});
 }
 

@@ -10,9 +10,9 @@ REG_OP(Bn3dGradReduce)
     .INPUT(mean, TensorType({DT_FLOAT}))
     .OUTPUT(sum_dy, TensorType({DT_FLOAT}))
     .OUTPUT(sum_dy_centered, TensorType({DT_FLOAT}))
-    .OP_END_FACTORY_REG(Bn3dGradReduce)
+    .OP_END_FACTORY_REG(Bn3dGradReduce);
 
-        static bn3d::Inputs Bn3dGradReduceInputs(const Operator& op) {
+static bn3d::Inputs Bn3dGradReduceInputs(const Operator& op) {
   return bn3d::Inputs(op, "Bn3dGradReduce", {"dy", "x"}, {"mean"});
 }
 

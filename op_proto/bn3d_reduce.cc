@@ -9,9 +9,9 @@ REG_OP(Bn3dReduce)
     .INPUT(shift, TensorType({DT_FLOAT}))
     .OUTPUT(sum, TensorType({DT_FLOAT}))
     .OUTPUT(square_sum, TensorType({DT_FLOAT}))
-    .OP_END_FACTORY_REG(Bn3dReduce)
+    .OP_END_FACTORY_REG(Bn3dReduce);
 
-        static bn3d::Inputs Bn3dReduceInputs(const Operator& op) {
+static bn3d::Inputs Bn3dReduceInputs(const Operator& op) {
   return bn3d::Inputs(op, "Bn3dReduce", {"x"}, {"shift"});
 }
 
