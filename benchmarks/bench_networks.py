@@ -6,7 +6,6 @@ python benchmarks/bench_networks.py [--quick]
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from bn3d.bench.cases import MODES
 from bn3d.bench.report import describe_run, median, quantiles
-from bn3d.bench.session import measuring_process
+from bn3d.bench.session import measuring_process, usable_cores
 from bn3d.bench.timing import Effort, other_load, take_turns
 
 
@@ -41,7 +40,7 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder of networks.json.")] = Path("out"),
 ):
     """Time training steps of a 3-D ResNet-18 and a 3-D U-Net, stock and swapped."""
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or usable_cores()
     effort = Effort(1 if quick else blocks, block_seconds=0.0)  # the least calls a block: 3
     rows = []
     for mode in MODES:
