@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import bn3d
-import native
+import c_interface
 
 SHAPE = (2, 3, 9, 30, 41)  # large enough for the pool of threads
 
 
 def layer_bytes(seed):
     """Forward and gradient of one layer through the C interface."""
-    layer = native.Layer(np.random.default_rng(seed).standard_normal(SHAPE), seed=seed)
+    layer = c_interface.Layer(np.random.default_rng(seed).standard_normal(SHAPE), seed=seed)
     outputs = [layer.forward_training(), *layer.gradient_training(), layer.moving_mean]
     return b"".join(output.tobytes() for output in outputs)
 

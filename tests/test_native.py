@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import native
+import c_interface
 from bn3d import library, reference
 
 # Vector and block edges: below, at and above 8, 32 and 2048 values in a run and in a channel.
@@ -24,7 +24,7 @@ SHAPES = [
     (1, 2, 33, 32, 33),
     (2, 70, 2, 16, 16),
 ]
-EACH_DTYPE = pytest.mark.parametrize("dtype", native.DTYPES.values(), ids=native.DTYPES)
+EACH_DTYPE = pytest.mark.parametrize("dtype", c_interface.DTYPES.values(), ids=c_interface.DTYPES)
 
 
 def wide(layer):
@@ -35,10 +35,16 @@ def wide(layer):
 def judge_training(layer, moving_mean, moving_variance):
     x, dy = wide(layer)
     forward = reference.forward_training(
-        x, layer.gamma, layer.beta, moving_mean, moving_variance, native.EPS, native.MOMENTUM
+        x,
+        layer.gamma,
+        layer.beta,
+        moving_mean,
+        moving_variance,
+        c_interface.EPS,
+        c_interface.MOMENTUM,
     )
     gradient = reference.gradient_training(
-        dy, x, layer.gamma, forward.mean, forward.variance, native.EPS
+        dy, x, layer.gamma, forward.mean, forward.variance, c_interface.EPS
     )
     return forward, gradient
 
@@ -47,9 +53,9 @@ def assert_ulps(got, wanted, dtype):
     """Within 4 units in the last place, of the value or of 1 if it is smaller. The judge's own
     float64 is no better than a float64 kernel's, so there both may be some off.
     """
-    ulps = 32 if dtype is native.FLOAT64 else 4
+    ulps = 32 if dtype is c_interface.FLOAT64 else 4
     error = np.abs(got - wanted) / np.maximum(np.abs(wanted), 1)
-    assert error.max(initial=0) <= ulps * native.ULP[dtype.name]
+    assert error.max(initial=0) <= ulps * c_interface.ULP[dtype.name]
 
 
 def assert_relative(got, wanted, tolerance=1e-6):
@@ -61,7 +67,7 @@ def assert_relative(got, wanted, tolerance=1e-6):
 @EACH_DTYPE
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_training_forward_and_gradient(rng, shape, dtype):
-    layer = native.Layer(rng.standard_normal(shape), dtype)
+    layer = c_interface.Layer(rng.standard_normal(shape), dtype)
     old = layer.moving_mean.copy(), layer.moving_variance.copy()
     forward, gradient = judge_training(layer, *old)
 
@@ -79,9 +85,9 @@ def test_training_forward_and_gradient(rng, shape, dtype):
 @EACH_DTYPE
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_inference_forward_and_gradient(rng, shape, dtype):
-    layer = native.Layer(rng.standard_normal(shape), dtype)
+    layer = c_interface.Layer(rng.standard_normal(shape), dtype)
     x, dy = wide(layer)
-    moving = layer.moving_mean, layer.moving_variance, native.EPS
+    moving = layer.moving_mean, layer.moving_variance, c_interface.EPS
 
     wanted = reference.forward_inference(x, layer.gamma, layer.beta, *moving)
     assert_ulps(layer.forward_inference(), wanted, dtype)
@@ -95,27 +101,27 @@ def test_inference_forward_and_gradient(rng, shape, dtype):
 @pytest.mark.parametrize("mean", [1e3, 3e5, -3e5])
 @pytest.mark.parametrize("std", [1.0, 0.25])
 def test_a_mean_far_from_zero_costs_no_digits(rng, mean, std):
-    layer = native.Layer(rng.normal(mean, std, (2, 3, 16, 24, 24)))
+    layer = c_interface.Layer(rng.normal(mean, std, (2, 3, 16, 24, 24)))
     forward, gradient = judge_training(layer, layer.moving_mean.copy(), layer.moving_variance)
-    assert_ulps(layer.forward_training(), forward.y, native.FLOAT32)
+    assert_ulps(layer.forward_training(), forward.y, c_interface.FLOAT32)
     np.testing.assert_allclose(layer.saved[0], forward.mean, rtol=1e-6)
-    np.testing.assert_allclose(layer.saved[1] ** -2 - native.EPS, forward.variance, rtol=1e-6)
-    assert_ulps(layer.gradient_training()[0], gradient[0], native.FLOAT32)
+    np.testing.assert_allclose(layer.saved[1] ** -2 - c_interface.EPS, forward.variance, rtol=1e-6)
+    assert_ulps(layer.gradient_training()[0], gradient[0], c_interface.FLOAT32)
 
 
 def test_a_corner_far_from_the_rest_costs_no_digits(rng):
     """Padding of 0 in front of tissue at 1000: no value of the volume is a good shift for all."""
     x = rng.normal(1000, 1, (1, 2, 32, 32, 64))
     x[:, :, 0] = 0
-    layer = native.Layer(x)
+    layer = c_interface.Layer(x)
     forward, _ = judge_training(layer, layer.moving_mean.copy(), layer.moving_variance)
     layer.forward_training()
-    np.testing.assert_allclose(layer.saved[1] ** -2 - native.EPS, forward.variance, rtol=1e-6)
+    np.testing.assert_allclose(layer.saved[1] ** -2 - c_interface.EPS, forward.variance, rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e4, 1e30])
 def test_a_constant_channel_gives_beta(value):
-    layer = native.Layer(np.full((2, 3, 5, 6, 7), value))
+    layer = c_interface.Layer(np.full((2, 3, 5, 6, 7), value))
     y = layer.forward_training()
     assert (y == layer.beta.reshape(1, -1, 1, 1, 1)).all()
 
@@ -123,14 +129,14 @@ def test_a_constant_channel_gives_beta(value):
 @pytest.mark.parametrize("scale", [1e18, 1e-18, 1e30, 1e-30])
 def test_scales_whose_squares_leave_float32(rng, scale):
     x = (rng.standard_normal((2, 3, 8, 9, 10)) * scale).astype(np.float32)
-    layer = native.Layer(x, eps=0.0)
+    layer = c_interface.Layer(x, eps=0.0)
     wanted = reference.forward_training(x, layer.gamma, layer.beta, [0] * 3, [1] * 3, eps=0.0)
-    assert_ulps(layer.forward_training(), wanted.y, native.FLOAT32)
+    assert_ulps(layer.forward_training(), wanted.y, c_interface.FLOAT32)
     dx, dgamma, _ = layer.gradient_training()
     wanted = reference.gradient_training(
         layer.dy, x, layer.gamma, wanted.mean, wanted.variance, eps=0.0
     )
-    assert_ulps(dx * np.float64(scale), wanted[0] * scale, native.FLOAT32)
+    assert_ulps(dx * np.float64(scale), wanted[0] * scale, c_interface.FLOAT32)
     assert_relative(dgamma, wanted[1], 3e-6)
 
 
@@ -141,11 +147,11 @@ def test_many_values_a_channel():
     x = np.tile(pattern, repeats).reshape(1, 1, 2**8, 2**10, 2**10)
     shift = np.array([pattern[0]])
     sums = np.zeros(1), np.zeros(1)
-    native.call("Bn3dReduce", x, shift, *sums)
+    c_interface.call("Bn3dReduce", x, shift, *sums)
     wanted = reference.reduce(pattern.reshape(1, 1, 1, 1, -1), shift)
     for got, want in zip(sums, wanted, strict=True):
         assert got.item() == pytest.approx(want.item() * repeats, rel=1e-6)
-    native.call("Bn3dGradReduce", x, x, shift, *sums)
+    c_interface.call("Bn3dGradReduce", x, x, shift, *sums)
     wanted = reference.grad_reduce(*[pattern.reshape(1, 1, 1, 1, -1)] * 2, shift)
     for got, want in zip(sums, wanted, strict=True):
         assert got.item() == pytest.approx(want.item() * repeats, rel=1e-6)
@@ -157,7 +163,7 @@ def test_nan_and_inf_go_where_pytorch_puts_them(rng, poison, where):
     torch = pytest.importorskip("torch")
     x = rng.standard_normal((2, 3, 4, 5, 6)).astype(np.float32)
     x[1, 1].flat[where] = poison
-    layer = native.Layer(x)
+    layer = c_interface.Layer(x)
     peer = torch.nn.BatchNorm3d(3, momentum=0.1)
     with torch.no_grad():
         peer.weight.copy_(torch.from_numpy(layer.gamma))
@@ -174,7 +180,7 @@ def test_nan_and_inf_go_where_pytorch_puts_them(rng, poison, where):
 @pytest.mark.parametrize("bits", [0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001])
 def test_a_nan_of_any_payload_stays_one(rng, dtype, bits):
     """0x7FFFFFFF rounded to bfloat16 by its bits would be -0."""
-    layer = native.Layer(rng.standard_normal((2, 3, 4, 5, 6)), dtype)
+    layer = c_interface.Layer(rng.standard_normal((2, 3, 4, 5, 6)), dtype)
     layer.gamma.view(np.uint32)[1] = bits
     for result in (layer.forward_training(), layer.gradient_training()[0],
                    layer.forward_inference(), layer.gradient_inference()[0]):  # fmt: skip
@@ -184,7 +190,7 @@ def test_a_nan_of_any_payload_stays_one(rng, dtype, bits):
 
 def everything(shape, dtype):
     rng = np.random.default_rng(11)
-    layer = native.Layer(rng.normal(5, 1, shape), dtype)
+    layer = c_interface.Layer(rng.normal(5, 1, shape), dtype)
     parts = [layer.forward_training(), layer.saved, *layer.gradient_training()]
     parts += [layer.forward_inference(), *layer.gradient_inference()]
     return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
@@ -207,10 +213,10 @@ def test_bits_do_not_depend_on_threads_or_runs(shape, dtype):
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="one instruction set elsewhere")
 def test_bits_do_not_depend_on_the_instruction_set(child_environment):
     script = (
-        "import hashlib, native, test_native\n"
+        "import c_interface, hashlib, test_native\n"
         "from bn3d import library\n"
         "bits = [test_native.everything(s, d) for s in test_native.SHAPES"
-        " for d in native.DTYPES.values()]\n"
+        " for d in c_interface.DTYPES.values()]\n"
         "print(library.load().instruction_set, hashlib.sha256(b''.join(bits)).hexdigest())\n"
     )
     found = {}
@@ -244,10 +250,10 @@ def test_no_more_threads_than_the_process_may_use():
 
 
 def test_the_pool_survives_a_fork():
-    everything((2, 3, 32, 33, 34), native.FLOAT32)
+    everything((2, 3, 32, 33, 34), c_interface.FLOAT32)
     child = os.fork()
     if child == 0:
-        everything((2, 3, 32, 33, 34), native.FLOAT32)
+        everything((2, 3, 32, 33, 34), c_interface.FLOAT32)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
@@ -255,7 +261,7 @@ def test_the_pool_survives_a_fork():
 
 @pytest.mark.parametrize("momentum", [0.0, 1.0])
 def test_momentum_at_its_ends(rng, momentum):
-    layer = native.Layer(rng.standard_normal((2, 3, 4, 5, 6)), momentum=momentum)
+    layer = c_interface.Layer(rng.standard_normal((2, 3, 4, 5, 6)), momentum=momentum)
     old = layer.moving_mean.copy()
     layer.forward_training()
     wanted = old if momentum else layer.saved[0]

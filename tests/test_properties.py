@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mindspore import Tensor
 
 import bn3d
-import native
+import c_interface
 from bn3d import library, reference
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -32,7 +32,7 @@ ANY_SHAPES = st.one_of(
     st.tuples(st.integers(0, 2), st.integers(1, 2), *[st.integers(0, 2)] * 3),
     st.tuples(st.integers(1, 3), st.integers(1, 3), st.just(17), st.just(31), st.just(33)),
 )
-DTYPES = st.sampled_from(list(native.DTYPES.values()))
+DTYPES = st.sampled_from(list(c_interface.DTYPES.values()))
 SEEDS = st.integers(0, 2**32 - 1)
 
 # Largest exponents of ten that a volume's scale may have, so that its values are normal numbers.
@@ -41,7 +41,7 @@ EXPONENTS = {"float32": 30, "float16": 3, "bfloat16": 30, "float64": 30}
 
 @st.composite
 def volumes(draw, shapes=SHAPES, dtypes=DTYPES):
-    """A `native.Layer` whose x has any scale and a mean up to 1e6 standard deviations."""
+    """A `c_interface.Layer` whose x has any scale and a mean up to 1e6 standard deviations."""
     dtype = draw(dtypes)
     shape = draw(shapes)
     most = EXPONENTS[dtype.name]
@@ -51,7 +51,7 @@ def volumes(draw, shapes=SHAPES, dtypes=DTYPES):
         mean = min(max(mean, -10), 10)
     rng = np.random.default_rng(draw(SEEDS))
     x = scale * (rng.standard_normal(shape) + mean)
-    return native.Layer(x.astype(np.float64), dtype, seed=draw(st.integers(0, 99)))
+    return c_interface.Layer(x.astype(np.float64), dtype, seed=draw(st.integers(0, 99)))
 
 
 def wide(layer):
@@ -71,12 +71,12 @@ def per_channel(vector):
 
 def arithmetic(dtype):
     """One rounding in the kernels' arithmetic, and the judge's own error where both are double."""
-    return 2.0**-50 if dtype is native.FLOAT64 else 2.0**-24
+    return 2.0**-50 if dtype is c_interface.FLOAT64 else 2.0**-24
 
 
 def output_rounding(dtype, wanted):
     smallest = {"float16": 2.0**-24, "float64": 0.0}.get(dtype.name, 2.0**-133)
-    return native.ULP[dtype.name] / 2 * np.abs(wanted) * 1.01 + smallest
+    return c_interface.ULP[dtype.name] / 2 * np.abs(wanted) * 1.01 + smallest
 
 
 def assert_within(got, wanted, tolerance):
@@ -91,11 +91,11 @@ def test_training_is_the_judges(layer):
     before = layer.moving_mean.copy(), layer.moving_variance.copy()
     y = layer.forward_training()
     wanted = reference.forward_training(
-        x, layer.gamma, layer.beta, *before, native.EPS, native.MOMENTUM
+        x, layer.gamma, layer.beta, *before, c_interface.EPS, c_interface.MOMENTUM
     )
     unit = 16 * arithmetic(layer.dtype)
     spread = largest(x - per_channel(wanted.mean))
-    rstd = 1 / np.sqrt(wanted.variance + native.EPS)
+    rstd = 1 / np.sqrt(wanted.variance + c_interface.EPS)
     # The judge's mean has a rounding error of its own.
     judge = 2.0**-52 * largest(x) * per_channel(layer.gamma * rstd)
     tolerance = unit * (spread * per_channel(layer.gamma * rstd) + largest(wanted.y)) + judge
@@ -114,7 +114,7 @@ def test_training_is_the_judges(layer):
 
     dx, dgamma, dbeta = layer.gradient_training()
     dx_wanted, dgamma_wanted, dbeta_wanted = reference.gradient_training(
-        dy, x, layer.gamma, wanted.mean, wanted.variance, native.EPS
+        dy, x, layer.gamma, wanted.mean, wanted.variance, c_interface.EPS
     )
     normalized = spread * per_channel(rstd)
     steep = largest(dy) * per_channel(layer.gamma * rstd) * (2 + normalized * normalized)
@@ -135,16 +135,16 @@ def test_inference_is_the_judges(layer):
     x, dy = wide(layer)
     y = layer.forward_inference()
     statistics = (layer.moving_mean, layer.moving_variance)
-    wanted = reference.forward_inference(x, layer.gamma, layer.beta, *statistics, native.EPS)
+    wanted = reference.forward_inference(x, layer.gamma, layer.beta, *statistics, c_interface.EPS)
     unit = 16 * arithmetic(layer.dtype)
     tolerance = unit * (np.abs(wanted) + np.abs(per_channel(layer.beta)) + np.abs(x * 0) + 1)
-    assume(np.abs(wanted).max(initial=0) < 6e4 or layer.dtype is not native.FLOAT16)
+    assume(np.abs(wanted).max(initial=0) < 6e4 or layer.dtype is not c_interface.FLOAT16)
     assert_within(y, wanted, tolerance + output_rounding(layer.dtype, wanted))
     dx, dgamma, dbeta = layer.gradient_inference()
-    wanted = reference.gradient_inference(dy, x, layer.gamma, *statistics, native.EPS)
+    wanted = reference.gradient_inference(dy, x, layer.gamma, *statistics, c_interface.EPS)
     assert_within(dx, wanted[0], unit * np.abs(wanted[0]) + output_rounding(layer.dtype, wanted[0]))
     unit = max(unit, 2.0**-23)
-    rstd = 1 / np.sqrt(layer.moving_variance.astype(float) + native.EPS)
+    rstd = 1 / np.sqrt(layer.moving_variance.astype(float) + c_interface.EPS)
     products = np.abs(dy * (x - per_channel(layer.moving_mean))).sum(axis=(0, 2, 3, 4)) * rstd
     assert_within(dgamma, wanted[1], unit * products + 2.0**-140)
     assert_within(dbeta, wanted[2], unit * np.abs(dy).sum(axis=(0, 2, 3, 4)))
@@ -161,9 +161,9 @@ def test_special_values_stay_in_their_channel(seed, shape, dtype, special):
     shape = (shape[0], shape[1] + 1, *shape[2:])
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(shape)
-    clean = native.Layer(x, dtype)
+    clean = c_interface.Layer(x, dtype)
     x[rng.integers(shape[0]), 0, 0, 0, 0] = special
-    layer = native.Layer(x, dtype)
+    layer = c_interface.Layer(x, dtype)
     y, without = layer.forward_training(), clean.forward_training()
     np.testing.assert_array_equal(y[:, 1:], without[:, 1:])
     for got, wanted in zip(layer.gradient_training(), clean.gradient_training(), strict=True):
@@ -186,15 +186,15 @@ def test_scale_and_offset_of_x_do_not_matter(seed, shape, scale, offset, sign):
     assume(shape[0] * shape[2] * shape[3] * shape[4] > 1)
     x = np.random.default_rng(seed).standard_normal(shape)
     k = sign * scale
-    plain = native.Layer(x, native.FLOAT64, eps=1e-5)
-    moved = native.Layer(k * (x + offset), native.FLOAT64, eps=1e-5 * k * k)
+    plain = c_interface.Layer(x, c_interface.FLOAT64, eps=1e-5)
+    moved = c_interface.Layer(k * (x + offset), c_interface.FLOAT64, eps=1e-5 * k * k)
     moved.gamma[:], plain.gamma[:] = 1, sign
     moved.beta[:] = plain.beta
     assert_within(moved.forward_training(), plain.forward_training(), 1e-8)
 
 
 @settings(PROFILE)
-@given(layer=volumes(dtypes=st.just(native.FLOAT64)))
+@given(layer=volumes(dtypes=st.just(c_interface.FLOAT64)))
 def test_gradients_towards_x_sum_to_zero(layer):
     layer.forward_training()
     dx, _, _ = layer.gradient_training()
@@ -207,10 +207,10 @@ def test_gradients_towards_x_sum_to_zero(layer):
 
 
 @settings(PROFILE)
-@given(layer=volumes(dtypes=st.just(native.FLOAT64)), seed=SEEDS)
+@given(layer=volumes(dtypes=st.just(c_interface.FLOAT64)), seed=SEEDS)
 def test_the_order_of_the_batch_does_not_matter(layer, seed):
     order = np.random.default_rng(seed).permutation(layer.x.shape[0])
-    other = native.Layer(layer.x[order], native.FLOAT64)
+    other = c_interface.Layer(layer.x[order], c_interface.FLOAT64)
     other.gamma[:], other.beta[:] = layer.gamma, layer.beta
     other.dy[:] = layer.dy[order]
     y, permuted = layer.forward_training(), other.forward_training()
