@@ -54,20 +54,35 @@ def _of_package() -> str | None:
     if not state["installed"]:
         return f"the operator package is not installed in {place}: run `bn3d opp install`"
     package = f"the operator package in {place}"
-    wrong = {
-        f"{package} is of bn3d {state['version']}, this is {bn3d.__version__}: run `bn3d opp "
-        "install`": state["version"] != bn3d.__version__,
-        f"{package} was built with CANN {state['built_with']}, and CANN {state['cann']} does not "
-        "load it: run `bn3d opp install`, which builds it anew": not state["accepted"],
-        f"{package} is damaged ({', '.join(state['damaged'])}): run `bn3d opp install`": state[
-            "damaged"
-        ],
-        f"CANN does not search {place}, where the operator package is: source "
-        f"{place}/bin/set_env.bash": not state["searched"],
-        f"{state['shadowed_by']} has operators of the same names and comes before {place}: "
-        "remove it, or put bn3d first in vendors/config.ini or "
-        "ASCEND_CUSTOM_OPP_PATH": state["shadowed_by"],
-        f"{package} has kernels for {', '.join(state['socs'])}, the device is {soc_name()}: there "
-        "is nothing to install, bn3d has none for it": soc_name() not in (None, *state["socs"]),
-    }
-    return next((text for text, holds in wrong.items() if holds), None)
+    obstacles = (
+        (
+            state["version"] != bn3d.__version__,
+            f"{package} is of bn3d {state['version']}, this is {bn3d.__version__}: "
+            "run `bn3d opp install`",
+        ),
+        (
+            not state["accepted"],
+            f"{package} was built with CANN {state['built_with']}, and CANN {state['cann']} does "
+            "not load it: run `bn3d opp install`, which builds it anew",
+        ),
+        (
+            state["damaged"],
+            f"{package} is damaged ({', '.join(state['damaged'])}): run `bn3d opp install`",
+        ),
+        (
+            not state["searched"],
+            f"CANN does not search {place}, where the operator package is: source "
+            f"{place}/bin/set_env.bash",
+        ),
+        (
+            state["shadowed_by"],
+            f"{state['shadowed_by']} has operators of the same names and comes before {place}: "
+            "remove it, or put bn3d first in vendors/config.ini or ASCEND_CUSTOM_OPP_PATH",
+        ),
+        (
+            soc_name() not in (None, *state["socs"]),
+            f"{package} has kernels for {', '.join(state['socs'])}, the device is {soc_name()}: "
+            "there is nothing to install, bn3d has none for it",
+        ),
+    )
+    return next((text for holds, text in obstacles if holds), None)
