@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mindspore import Parameter, nn
 
@@ -40,7 +41,19 @@ class Pair:
     norm: nn.Cell
 
 
-_Neighbours = tuple[nn.Cell, nn.Cell, bool, str | None]
+class _Neighbours(NamedTuple):
+    """Two cells, the second of which takes the output of the first.
+
+    Attributes:
+        before, after: the cells.
+        reshaped: whether there is a reshape between them.
+        unclear: what speaks against that being all that is done with the output, or None.
+    """
+
+    before: nn.Cell
+    after: nn.Cell
+    reshaped: bool
+    unclear: str | None
 
 
 def read_pairs(net: nn.Cell) -> dict[int, Pair | str]:
@@ -48,10 +61,11 @@ def read_pairs(net: nn.Cell) -> dict[int, Pair | str]:
     network = _Network(net)
     found: dict[int, Pair | str] = {}
     for before, after, reshaped, unclear in network.neighbours():
-        enclosing = [*ends(before, -1), *ends(after, 0)]
-        producer, norm = ends(before, -1)[-1], ends(after, 0)[-1]
+        path_to_producer, path_to_norm = ends(before, -1), ends(after, 0)
+        producer, norm = path_to_producer[-1], path_to_norm[-1]
         if not isinstance(producer, PRODUCERS) or not isinstance(norm, new_style.STOCK):
             continue
+        enclosing = (*path_to_producer, *path_to_norm)
         reasons = [unclear, *(network.reason_against(cell) for cell in enclosing)]
         if any(network.shares(p) for p in (producer.weight, producer.bias) if p is not None):
             reasons.append("the layer before it shares its weight or bias with another")
@@ -103,9 +117,7 @@ class _Network:
         return self._parameters[id(parameter)] > 1
 
     def neighbours(self) -> Iterator[_Neighbours]:
-        """(first, second, reshaped, reason): two cells, the second of which takes the output of
-        the first, maybe after a reshape, and what speaks against that being all.
-        """
+        """All pairs of cells of which one takes the output of the other."""
         if is_container(self._net):
             yield from self._in_container(self._net, "chain")
         for parent in self._all:
@@ -132,7 +144,7 @@ class _Network:
             reason = "there is a reshape between it and the layer before it"
             if isinstance(before, nn.Dense):
                 reason = _reason_against_reshape(call.shape, parent, before, after)
-        yield before, after, call.shape is not None, reason
+        yield _Neighbours(before, after, call.shape is not None, reason)
 
     def _in_container(self, container: nn.Cell, way: str) -> Iterator[_Neighbours]:
         if self._places[id(container)] > 1 or id(container) in self._unseen:
@@ -140,7 +152,7 @@ class _Network:
         held = items(container)
         unclear = None if way == "chain" else "how the layers of its container are run is not clear"
         for before, after in itertools.pairwise(held):
-            yield before, after, False, unclear
+            yield _Neighbours(before, after, False, unclear)
         for item in held:
             if is_container(item):
                 called = way != "unknown" and not isinstance(item, nn.CellList)
