@@ -18,20 +18,22 @@ __all__ = ["convert"]
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help=".pt, .pth, .safetensors; or .ckpt to go back")],
-    output: Annotated[Path, typer.Argument(help=".ckpt; or .pt, .pth, .safetensors to go back")],
+    source: Annotated[
+        Path, typer.Argument(help="A .pt, .pth or .safetensors file; a .ckpt to go back.")
+    ],
+    output: Annotated[Path, typer.Argument(help="A .ckpt file; one of the others to go back.")],
     net: Annotated[
         str,
-        typer.Option(help="the network: package.module:function, called without arguments"),
+        typer.Option(help="The network: package.module:function, called without arguments."),
     ],
     rename: Annotated[
         list[str] | None,
-        typer.Option(help="PATTERN=REPLACEMENT for PyTorch's names, a regular expression; repeat"),
+        typer.Option(help="PATTERN=REPLACEMENT for PyTorch's names, a regular expression; repeat."),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="where in the file the state dict is, such as state_dict")
+        str | None, typer.Option(help="Where in the file the state dict is, such as state_dict.")
     ] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="write what fits")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Write what fits.")] = False,
 ) -> None:
     """Convert a whole network's checkpoint from PyTorch to MindSpore, or back."""
     from bn3d.migrate.report import ConversionError  # noqa: PLC0415, MindSpore takes seconds
