@@ -44,6 +44,15 @@ def test_there_and_back(run, source, tmp_path):
         assert torch.equal(state[name], tensor)
 
 
+def test_a_key_of_a_checkpoint_of_mindspore_is_refused(run, source, tmp_path):
+    checkpoint, back = tmp_path / "net.ckpt", tmp_path / "back.pth"
+    run(source, checkpoint, *NET)
+    result = run(checkpoint, back, *NET, "--key", "state_dict")
+    assert result.exit_code == 2
+    assert "--key is for files of PyTorch" in result.output
+    assert not back.exists()
+
+
 def test_what_is_not_accounted_for_is_shown_and_nothing_written(run, source, tmp_path):
     state = torch.load(source, weights_only=True)
     state["head.weight"], state["bn1.bias"] = state.pop("fc.weight"), torch.zeros(5)

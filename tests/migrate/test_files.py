@@ -104,6 +104,15 @@ def test_a_state_dict_inside_of_a_training_checkpoint(tmp_path):
     assert bn3d.convert_state_dict(source, ResNet(), key="state_dict").complete
 
 
+def test_a_state_dict_inside_another_dict_in_memory():
+    checkpoint = {"epoch": 3, "state_dict": torch_resnet().state_dict()}
+    with pytest.raises(ValueError, match=r"'source' .*it holds epoch, state_dict; .*'key'"):
+        bn3d.convert_state_dict(checkpoint, ResNet())
+    with pytest.raises(ValueError, match=r"'source' has no key 'model'; it holds epoch"):
+        bn3d.convert_state_dict(checkpoint, ResNet(), key="model")
+    assert bn3d.convert_state_dict(checkpoint, ResNet(), key="state_dict").complete
+
+
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [("no.pt", FileNotFoundError, "there is no file"), ("in.onnx", ValueError, "must end in .pt")],

@@ -44,6 +44,8 @@ def convert(
         rules = [_rule(text) for text in rename or []]
         network = _build(net)
         if source.suffix == ".ckpt":
+            if key is not None:
+                raise ValueError(f"--key is for files of PyTorch, and {source} is none")
             conversion = to_torch_state_dict(
                 network, checkpoint=source, output=output, rules=rules, partial=partial
             )

@@ -23,6 +23,7 @@ __all__ = [
     "check_tensors",
     "read_checkpoint",
     "read_torch",
+    "state_dict_in",
     "write_checkpoint",
     "write_torch",
 ]
@@ -40,12 +41,21 @@ def read_torch(path: str | PathLike, key: str | None = None) -> Mapping[str, Any
     """
     path = _existing(path, TORCH_SUFFIXES)
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    return state_dict_in(state, key, str(path))
+
+
+def state_dict_in(contents: Any, key: str | None, where: str) -> Mapping[str, Any]:
+    """The state dict that `contents` are, or hold under `key`.
+
+    Raises:
+        ValueError: there is no `key`, or it is no mapping of names to tensors.
+    """
     if key is not None:
-        if not isinstance(state, Mapping) or key not in state:
-            raise ValueError(f"{path} has no key {key!r}; {_contents(state)}")
-        state = state[key]
-    check_tensors(state, str(path))
-    return state
+        if not isinstance(contents, Mapping) or key not in contents:
+            raise ValueError(f"{where} has no key {key!r}; {_contents(contents)}")
+        contents = contents[key]
+    check_tensors(contents, where)
+    return contents
 
 
 def read_checkpoint(path: str | PathLike) -> dict[str, ms.Parameter]:

@@ -38,13 +38,13 @@ def convert_state_dict(
 
     Args:
         source: a .pt or .pth file (read with `weights_only=True`), a .safetensors file, or
-            a mapping of names to tensors of PyTorch or NumPy.
+            a mapping of names to tensors of PyTorch or NumPy, or one that has such under `key`.
         net: the network in MindSpore.
         output: .ckpt file to write; complete or not at all.
         rules: (pattern, replacement) regular expressions, applied to PyTorch's names with
             `re.sub`, one after the other: ("^module[.]", "") for example. A name may become
             that of PyTorch at the same place, or that of the MindSpore parameter.
-        key: where in the file the state dict is, if it holds more than that: "state_dict".
+        key: where in `source` the state dict is, if that holds more: "state_dict".
         partial: convert what fits, and report the rest, instead of an error.
 
     Returns:
@@ -59,8 +59,10 @@ def convert_state_dict(
     patterns = compile_rules(rules)
     if output is not None:
         files.check_output(output, files.MINDSPORE_SUFFIXES)
-    state = source if isinstance(source, Mapping) else files.read_torch(source, key)
-    files.check_tensors(state, "'source'")
+    if isinstance(source, Mapping):
+        state = files.state_dict_in(source, key, "'source'")
+    else:
+        state = files.read_torch(source, key)
     conversion = _Matching(state, list(slots(net))).convert(patterns)
     conversion.check(partial)
     if output is not None:
