@@ -11,10 +11,10 @@ moving statistics, unless momentum is 1. Each also offers the four operators of 
 as `reduce`, `apply`, `grad_reduce` and `grad_apply`; batches that span devices are computed with
 them, see `bn3d.backends.synchronised`. What only some have:
 
-    LIBRARY         the native library, whose threads are those of MindSpore
+    LIBRARY         `bn3d.library.Library`, which gets as many threads as MindSpore
     compiled        wraps what calls an operator in PyNative mode, as `mindspore.jit` does
-    DTYPES          names of the dtypes of volumes that the operators take; without it all of
-    VOLUME_DTYPES   float32, float16, bfloat16, and the same as MindSpore's dtypes
+    VOLUME_DTYPES   dtypes of volumes that the operators take; without it all that layers take
+    DTYPES          their names
 
 | backend  | computes with                                       | runs on                  |
 |----------|-----------------------------------------------------|--------------------------|
