@@ -99,6 +99,15 @@ def test_an_empty_batch(mode):
     assert moving(net)[1].tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_gradients_of_an_empty_batch(rng, mode, backend, training):
+    net = layer(OURS, training)
+    step(net, volume(rng))  # leaves values in the memory that the next step gets
+    _, dx, *gradients = step(net, Tensor(np.empty((0, 3, 1, 2, 1), np.float32)))
+    assert dx.shape == (0, 3, 1, 2, 1)
+    assert [g.tolist() for g in gradients] == [[0, 0, 0], [0, 0, 0]]
+
+
 class Twice(nn.Cell):
     """A layer that is used twice in one step."""
 
