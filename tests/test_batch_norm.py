@@ -8,7 +8,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from mindspore.nn.utils import no_init_parameters
 
+import bn3d
 from bn3d import reference
 from layers import OURS, SHAPE, STOCK, InNetwork, assert_same, layer, moving, step, volume
 
@@ -224,6 +226,25 @@ def test_checkpoints(rng, tmp_path, saving, loading, file_format):
     assert missing == []
     saved.set_train(False), loaded.set_train(False)
     assert_same([loaded(x).asnumpy()], [saved(x).asnumpy()], 1e-6)
+
+
+def swapped(channels):
+    net = STOCK(channels)
+    bn3d.swap(net)
+    return net
+
+
+@pytest.mark.parametrize("build", [OURS, swapped], ids=["ours", "swapped"])
+def test_parameters_that_get_their_values_at_the_first_call(rng, mode, backend, build):
+    """MindSpore does that as it calls the cell whose they are, and bn2d is never called."""
+    x = volume(rng)
+    results = []
+    for cls in (build, STOCK):
+        with no_init_parameters():
+            net = cls(3)
+        net.set_train()
+        results.append([net(x).asnumpy(), *moving(net)])
+    assert_same(*results)
 
 
 def test_instance_norm_use(rng, mode):
