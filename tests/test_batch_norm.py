@@ -8,7 +8,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from mindspore.nn.utils import no_init_parameters
 
+import bn3d
 from bn3d import reference
 from layers import OURS, SHAPE, STOCK, InNetwork, assert_same, layer, moving, step, volume
 
@@ -97,6 +99,15 @@ def test_an_empty_batch(mode):
     assert net(Tensor(np.empty((0, 3, 1, 2, 1), np.float32))).shape == (0, 3, 1, 2, 1)
     assert moving(net)[0].tolist() == [0, 0, 0]
     assert moving(net)[1].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_gradients_of_an_empty_batch(rng, mode, backend, training):
+    net = layer(OURS, training)
+    step(net, volume(rng))  # leaves values in the memory that the next step gets
+    _, dx, *gradients = step(net, Tensor(np.empty((0, 3, 1, 2, 1), np.float32)))
+    assert dx.shape == (0, 3, 1, 2, 1)
+    assert [g.tolist() for g in gradients] == [[0, 0, 0], [0, 0, 0]]
 
 
 class Twice(nn.Cell):
@@ -215,6 +226,25 @@ def test_checkpoints(rng, tmp_path, saving, loading, file_format):
     assert missing == []
     saved.set_train(False), loaded.set_train(False)
     assert_same([loaded(x).asnumpy()], [saved(x).asnumpy()], 1e-6)
+
+
+def swapped(channels):
+    net = STOCK(channels)
+    bn3d.swap(net)
+    return net
+
+
+@pytest.mark.parametrize("build", [OURS, swapped], ids=["ours", "swapped"])
+def test_parameters_that_get_their_values_at_the_first_call(rng, mode, backend, build):
+    """MindSpore does that as it calls the cell whose they are, and bn2d is never called."""
+    x = volume(rng)
+    results = []
+    for cls in (build, STOCK):
+        with no_init_parameters():
+            net = cls(3)
+        net.set_train()
+        results.append([net(x).asnumpy(), *moving(net)])
+    assert_same(*results)
 
 
 def test_instance_norm_use(rng, mode):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import mindspore as ms
 import numpy as np
@@ -355,6 +356,21 @@ def test_graphs_compiled_around_the_network_follow(around):
     finally:
         ms.set_context(mode=ms.PYNATIVE_MODE)
     assert [round(float(y.asnumpy().std())) for y in (first, second, third)] == [6, 2, 6]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="MindSpore captures up to 3.11")
+def test_statistics_are_updated_by_captured_bytecode():
+    layer = nn.BatchNorm3d(3).set_train()
+    bn3d.swap(layer)
+
+    @ms.jit(capture_mode="bytecode")
+    def run(x):
+        return layer(x)
+
+    x = volume()
+    run(x)
+    updated_once = 0.1 * x.asnumpy().mean((0, 2, 3, 4))
+    np.testing.assert_allclose(layer.bn2d.moving_mean.asnumpy(), updated_once, rtol=1e-5)
 
 
 def test_a_graph_loaded_from_a_file_goes_on(tmp_path):

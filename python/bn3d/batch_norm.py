@@ -171,6 +171,13 @@ class BatchNorm3d(nn.BatchNorm3d):
             x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
 
+    def _init_check(self):
+        """Give parameters built under `no_init_parameters` their values, at the first call in
+        PyNative mode. A cell does that for its own ones, when it is called; bn2d never is.
+        """
+        super()._init_check()
+        self.bn2d._init_check()
+
     def _group(self):
         """Membership in a group whose devices share their batch statistics, None alone."""
         return None

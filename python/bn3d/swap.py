@@ -265,11 +265,12 @@ def _own_construct(kind: type) -> str | None:
 @functools.cache
 def _swapped_class(stock: type, sync: bool) -> type:
     """The subclass of a stock class that computes with bn3d. It keeps its name: MindSpore's
-    rewriting tools and many networks look cells up by it.
+    rewriting tools and many networks look cells up by it. It is of this module: in those of
+    `mindspore`, `mindspore.jit(capture_mode="bytecode")` loses what a cell does to its parameters.
     """
     bases = (_Swapped, SyncBatchNorm3d) if sync else (_Swapped,)
     namespace = {
-        "__module__": stock.__module__,
+        "__module__": __name__,
         "__reduce__": _Swapped.__reduce__,
         "_bn3d_stock_class": stock,
     }

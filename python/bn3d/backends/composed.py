@@ -56,6 +56,8 @@ def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
 @unmixed
 def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     """y, normalised by the moving statistics. See `bn3d.reference`."""
+    if _is_empty(x.shape):
+        return x  # MindSpore leaves sums over nothing unwritten, and so those gradients
     wide = ops.cast(x, _wide_dtype())
     multiplier = per_channel(gamma, wide) * ops.rsqrt(
         per_channel(moving_variance, wide) + settings[0]
