@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bn3d.migrate.report import Conversion, ConversionError
     from bn3d.migrate.state_dict import convert_state_dict
     from bn3d.migrate.torch_state_dict import to_torch_state_dict
-    from bn3d.swap import SwapReport, restore, swap
+    from bn3d.swapping import SwapReport, restore, swap
     from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __version__ = "0.1.0"
@@ -52,15 +52,15 @@ _HOME = {
     "Conversion": "bn3d.migrate.report",
     "ConversionError": "bn3d.migrate.report",
     "FoldReport": "bn3d.folding",
-    "SwapReport": "bn3d.swap",
+    "SwapReport": "bn3d.swapping",
     "SyncBatchNorm3d": "bn3d.sync_batch_norm",
     "convert_state_dict": "bn3d.migrate.state_dict",
     "fold": "bn3d.folding",
     "freeze": "bn3d.freezing",
     "from_torch": "bn3d.migrate.layer",
     "info": "bn3d.environment",
-    "restore": "bn3d.swap",
-    "swap": "bn3d.swap",
+    "restore": "bn3d.swapping",
+    "swap": "bn3d.swapping",
     "to_torch": "bn3d.migrate.layer",
     "to_torch_state_dict": "bn3d.migrate.torch_state_dict",
     "unfreeze": "bn3d.freezing",
@@ -70,10 +70,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'bn3d' has no attribute {name!r}")
-    module = importlib.import_module(_HOME[name])
-    # All names of a module at once: its import has just put a module named as the function
-    # `swap` in the way of that function.
-    globals().update({each: getattr(module, each) for each in _HOME if _HOME[each] == _HOME[name]})
+    globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return globals()[name]
 
 

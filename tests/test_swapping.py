@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import subprocess
 import sys
 
 import mindspore as ms
@@ -418,3 +419,9 @@ def test_training_by_a_graph_goes_on_after_the_swap():
     assert any(name.startswith("moments") for name in trained[0])
     for name, wanted in trained[0].items():
         np.testing.assert_allclose(trained[1][name], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("statement", ["import bn3d.swapping", "from bn3d import SwapReport"])
+def test_the_function_is_not_hidden_by_a_module(statement, child_environment):
+    code = f"{statement}; import bn3d; bn3d.swap(__import__('mindspore').nn.BatchNorm3d(3))"
+    subprocess.run([sys.executable, "-c", code], check=True, env=child_environment)
