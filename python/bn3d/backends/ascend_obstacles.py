@@ -9,7 +9,7 @@ from pathlib import Path
 from mindspore._c_expression import MSContext
 
 import bn3d
-from bn3d.opp.cann import CannError
+from bn3d.opp.cann import DEFAULT_PLACES, CannError
 from bn3d.opp.payload import InstallError
 from bn3d.opp.status import status
 
@@ -29,9 +29,8 @@ def obstacle() -> str | None:
 def _of_cann() -> str | None:
     opp = os.environ.get("ASCEND_OPP_PATH")
     if not opp:
-        return (
-            "ASCEND_OPP_PATH is not set: source CANN's set_env.sh, by default in "
-            "/usr/local/Ascend/cann or /usr/local/Ascend/ascend-toolkit"
+        return "ASCEND_OPP_PATH is not set: source CANN's set_env.sh, by default in " + " or ".join(
+            DEFAULT_PLACES
         )
     # Where mindspore.ops.Custom looks.
     header = Path(opp.split("opp", maxsplit=1)[0]) / "include" / "acl" / "acl_base.h"

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 __all__ = [
+    "DEFAULT_PLACES",
     "CannError",
     "accepts",
     "compiler_version",
@@ -15,6 +16,9 @@ __all__ = [
     "required_versions",
     "short_version",
 ]
+
+# Where its installer puts CANN, from 8.5 on and before.
+DEFAULT_PLACES = ("/usr/local/Ascend/cann", "/usr/local/Ascend/ascend-toolkit")
 
 # The first that exists counts, as in the graph engine.
 _VERSION_FILES = ("compiler/version.info", "runtime/version.info", "opp/version.info")
@@ -43,8 +47,8 @@ def include_dir(environment=os.environ) -> Path:
     root = find(environment)
     if root is None:
         raise CannError(
-            "CANN was not found: source its set_env.sh, by default in /usr/local/Ascend/cann or "
-            "/usr/local/Ascend/ascend-toolkit, or set ASCEND_HOME_PATH to the toolkit's directory"
+            "CANN was not found: source its set_env.sh, by default in "
+            f"{' or '.join(DEFAULT_PLACES)}, or set ASCEND_HOME_PATH to the toolkit's directory"
         )
     if not (root / "include" / "graph" / "operator_reg.h").is_file():
         raise CannError(

@@ -14,15 +14,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import cann
 from .payload import Package
 
 __all__ = ["SET_ENV", "Result", "deploy"]
 
-# Where CANN's installer puts it, from 8.5 on and before; the first that is there counts.
-SET_ENV = (
-    "/usr/local/Ascend/cann/set_env.sh",
-    "/usr/local/Ascend/ascend-toolkit/set_env.sh",
-)
+# The first that is there counts.
+SET_ENV = tuple(f"{place}/set_env.sh" for place in cann.DEFAULT_PLACES)
 
 # A command over ssh runs without the login's environment, hence set_env.sh. The answer is the
 # last line; CANN's scripts may print before it.
