@@ -27,6 +27,14 @@ def moving(net):
     return [p.asnumpy().copy() for p in net.get_parameters() if "moving" in p.name]
 
 
+class Around(nn.Cell):
+    """Holds a layer; its subclasses use it."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+
 class InNetwork(nn.Cell):
     """A layer with neighbours, as mixed precision and recomputation expect."""
 

@@ -193,7 +193,7 @@ class ClassPassedAround(nn.Cell):
         return self.bn2(self.bn1(self.conv(x)))
 
 
-class LookAlikeNorm(nn.Cell):
+class LookAlike(nn.Cell):
     """A network's own batch norm: no nn.BatchNorm3d, but the same inside."""
 
     def __init__(self, num_features):
@@ -206,11 +206,11 @@ class LookAlikeNorm(nn.Cell):
 
 
 class WithLookAlike(nn.Cell):
-    """Brings its own batch norm; `swap` takes it by `also=(LookAlikeNorm,)`."""
+    """Brings its own batch norm; `swap` takes it by `also=(LookAlike,)`."""
 
     def __init__(self):
         super().__init__()
-        self.conv, self.bn = conv(1, 3), LookAlikeNorm(3)
+        self.conv, self.bn = conv(1, 3), LookAlike(3)
 
     def construct(self, x):
         return self.bn(self.conv(x))
@@ -338,7 +338,7 @@ HABITS = {
     "set_train in constructor": Recipe(TrainingInConstructor, norm_calls=2),
     "frozen": Recipe(FrozenGamma, norm_calls=2),
     "class passed around": Recipe(ClassPassedAround, norm_calls=2),
-    "look-alike": Recipe(WithLookAlike, norm_calls=1, also=(LookAlikeNorm,)),
+    "look-alike": Recipe(WithLookAlike, norm_calls=1, also=(LookAlike,)),
     "subclass": Recipe(WithSubclasses, norm_calls=1),
     "own construct": Recipe(WithOwnConstruct, norm_calls=1, kept=1),
     "instance norm": Recipe(InstanceNorm, norm_calls=1),

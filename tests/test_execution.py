@@ -4,7 +4,7 @@ import mindspore as ms
 import pytest
 from mindspore import Tensor, nn, ops
 
-from layers import OURS, SHAPE, STOCK, InNetwork, assert_same, layer, moving, step, volume
+from layers import OURS, SHAPE, STOCK, Around, InNetwork, assert_same, layer, moving, step, volume
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["network", "layer"])
@@ -65,12 +65,11 @@ def test_gradients_with_dynamic_shapes(rng):
         ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-class Counting(nn.Cell):
+class Counting(Around):
     """In graph mode an attribute that `construct` sets makes a value of the run of it."""
 
     def __init__(self, norm):
-        super().__init__()
-        self.norm = norm
+        super().__init__(norm)
         self.calls = 0
 
     def construct(self, x):
@@ -78,21 +77,13 @@ class Counting(nn.Cell):
         return self.norm(x)
 
 
-class Training(nn.Cell):
-    def __init__(self, norm):
-        super().__init__()
-        self.norm = norm
-
+class Training(Around):
     def construct(self, x):
         self.norm.set_train(True)
         return self.norm(x)
 
 
-class Scaling(nn.Cell):
-    def __init__(self, norm):
-        super().__init__()
-        self.norm = norm
-
+class Scaling(Around):
     def construct(self, x):
         y = self.norm(x)
         return y * Tensor(y.asnumpy().max())
