@@ -29,8 +29,9 @@ def obstacle() -> str | None:
 def _of_cann() -> str | None:
     opp = os.environ.get("ASCEND_OPP_PATH")
     if not opp:
-        return "ASCEND_OPP_PATH is not set: source CANN's set_env.sh, by default in " + " or ".join(
-            DEFAULT_PLACES
+        return (
+            "ASCEND_OPP_PATH is not set: source CANN's set_env.sh, by default in "
+            f"{' or '.join(DEFAULT_PLACES)}"
         )
     # Where mindspore.ops.Custom looks.
     header = Path(opp.split("opp", maxsplit=1)[0]) / "include" / "acl" / "acl_base.h"
