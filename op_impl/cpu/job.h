@@ -1,0 +1,88 @@
+// The parts of one call, shared out over its threads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "thread_pool.h"
+
+namespace bn3d {
+
+class Job {
+ public:
+  // The caller has the first share, thread 0.
+  Job(int64_t parts, int threads, const std::function<void(int64_t)>& part, Order order)
+      : part_(part), order_(order), shares_(threads) {
+    for (int t = 0; t < threads; ++t) {
+      shares_[t].begin = parts * t / threads;
+      shares_[t].end = parts * (t + 1) / threads;
+    }
+    shares_[0].has_thread = true;
+  }
+
+  int threads() const { return static_cast<int>(shares_.size()); }
+
+  // The share of a thread that joins, its own if it can be, or -1 where all have a thread. The
+  // pool lets one thread in at a time.
+  int join(int own) {
+    if (own < threads() && !shares_[own].has_thread) return taken(own);
+    for (int t = 1; t < threads(); ++t) {
+      if (!shares_[t].has_thread) return taken(t);
+    }
+    return -1;
+  }
+
+  // Runs the parts of a share, then those that are left of the others: none is left to be taken
+  // when it returns.
+  void work(int thread) {
+    for (int i = 0; i < threads(); ++i) {
+      Share& share = shares_[(thread + i) % threads()];
+      while (true) {
+        const int64_t taken = share.taken.fetch_add(1, std::memory_order_relaxed);
+        if (taken >= share.end - share.begin) break;
+        run(order_ == Order::kFirstFirst ? share.begin + taken : share.end - 1 - taken);
+      }
+    }
+  }
+
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+  // Threads at work on it beside the caller. Changes only while the pool is locked.
+  std::atomic<int> helpers{0};
+
+ private:
+  struct alignas(64) Share {
+    int64_t begin = 0, end = 0;
+    bool has_thread = false;
+    std::atomic<int64_t> taken{0};
+  };
+
+  int taken(int thread) {
+    shares_[thread].has_thread = true;
+    ++helpers;
+    return thread;
+  }
+
+  void run(int64_t index) {
+    try {
+      part_(index);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
+    }
+  }
+
+  const std::function<void(int64_t)>& part_;
+  const Order order_;
+  std::vector<Share> shares_;
+  std::mutex mutex_;
+  std::exception_ptr failure_;
+};
+
+}  // namespace bn3d
