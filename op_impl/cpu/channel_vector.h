@@ -15,9 +15,9 @@ struct ChannelVector {
       case DType::kFloat32:
         return static_cast<const float*>(data)[c];
       case DType::kFloat16:
-        return to_float(static_cast<const Half*>(data)[c]);
+        return to_float(static_cast<const portable::Half*>(data)[c]);
       case DType::kBFloat16:
-        return to_float(static_cast<const BFloat16*>(data)[c]);
+        return to_float(static_cast<const portable::BFloat16*>(data)[c]);
       case DType::kFloat64:
         break;
     }
@@ -30,10 +30,11 @@ struct ChannelVector {
         static_cast<float*>(data)[c] = static_cast<float>(value);
         return;
       case DType::kFloat16:
-        static_cast<Half*>(data)[c] = to_half(static_cast<float>(value));
+        static_cast<portable::Half*>(data)[c] = portable::to_half(static_cast<float>(value));
         return;
       case DType::kBFloat16:
-        static_cast<BFloat16*>(data)[c] = to_bfloat16(static_cast<float>(value));
+        static_cast<portable::BFloat16*>(data)[c] =
+            portable::to_bfloat16(static_cast<float>(value));
         return;
       case DType::kFloat64:
         static_cast<double*>(data)[c] = value;

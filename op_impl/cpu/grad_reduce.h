@@ -6,16 +6,21 @@
 namespace bn3d {
 namespace BN3D_ISA {
 
+BN3D_INLINE void add(const GradSums& more, GradSums* sums) {
+  sums->dy += more.dy;
+  sums->dy_centered += more.dy_centered;
+}
+
 // In double throughout: for blocks whose products leave the range of float, or hold Inf or NaN.
 template <typename T>
 void grad_reduce_block_wide(const T* dy, const T* x, int64_t count, double mean, GradSums* sums) {
-  GradSums block;
+  GradSums block = {};
   for (int64_t i = 0; i < count; ++i) {
     const double value = element(dy[i]);
     block.dy += value;
     block.dy_centered += value * (element(x[i]) - mean);
   }
-  *sums += block;
+  add(block, sums);
 }
 
 template <typename T>
@@ -38,8 +43,7 @@ BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count,
   if (!(in_range(magnitude(product_total), count) && magnitude(sum_total) < kLargestSum)) {
     return grad_reduce_block_wide(dy_and_x[0], dy_and_x[1], count, center, sums);
   }
-  sums->dy += sum_total;
-  sums->dy_centered += product_total;
+  add({sum_total, product_total}, sums);
 }
 
 template <typename T>
@@ -47,7 +51,7 @@ GradSums grad_reduce(const void* dy, const void* x, ChannelLayout layout, Range 
                      double mean) {
   // About a mean that float holds, a difference that is exact near it; the rest follows once.
   const Compute<T> center = number<Compute<T>>(mean);
-  GradSums sums;
+  GradSums sums = {};
   const T* const volumes[] = {static_cast<const T*>(dy), static_cast<const T*>(x)};
   for_each_block(volumes, layout, range, [&](const T* const(&values)[2], int64_t count) {
     grad_reduce_block(values, count, center, &sums);

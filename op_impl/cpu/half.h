@@ -1,7 +1,6 @@
 // The 16-bit floating-point types and their conversions, rounding to nearest even.
 //
-// Branch-free, so that a loop over them vectorises, and always inlined: this header is compiled
-// for several instruction sets.
+// Branch-free, so that a loop over them vectorises.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +9,7 @@
 #define BN3D_INLINE inline __attribute__((always_inline))
 
 namespace bn3d {
+namespace BN3D_ISA {
 
 struct Half {
   uint16_t bits;
@@ -65,4 +65,5 @@ BN3D_INLINE BFloat16 to_bfloat16(float f) {
   return {static_cast<uint16_t>(nan ? quiet : rounded)};
 }
 
+}  // namespace BN3D_ISA
 }  // namespace bn3d

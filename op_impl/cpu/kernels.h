@@ -3,6 +3,9 @@
 // All of them work on a range [begin, end) of one channel's values and have the meaning of
 // the operator of the same name (python/bn3d/reference.py). Scalars travel as double; the
 // arithmetic is float for float32, float16 and bfloat16 volumes and double for float64.
+//
+// Nothing here has code: of a function outside of the instruction sets' namespaces the linker
+// would keep one copy for all processors.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +19,6 @@ constexpr int kDTypes = 4;
 // (D*H*W) contiguous elements whose starts are `stride` (C*D*H*W) elements apart.
 struct ChannelLayout {
   int64_t slabs, slab, stride;
-  int64_t values() const { return slabs * slab; }
 };
 
 struct Range {
@@ -25,19 +27,11 @@ struct Range {
 
 // Sums over values shifted by `shift`.
 struct ShiftedSums {
-  double sum = 0, square_sum = 0;
-  void operator+=(const ShiftedSums& other) {
-    sum += other.sum;
-    square_sum += other.square_sum;
-  }
+  double sum, square_sum;
 };
 
 struct GradSums {
-  double dy = 0, dy_centered = 0;
-  void operator+=(const GradSums& other) {
-    dy += other.dy;
-    dy_centered += other.dy_centered;
-  }
+  double dy, dy_centered;
 };
 
 struct Affine {

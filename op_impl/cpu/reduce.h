@@ -6,21 +6,26 @@
 namespace bn3d {
 namespace BN3D_ISA {
 
+BN3D_INLINE void add(const ShiftedSums& more, ShiftedSums* sums) {
+  sums->sum += more.sum;
+  sums->square_sum += more.square_sum;
+}
+
 // In double throughout: for blocks whose squares leave the range of float, or hold Inf or NaN,
 // and for constant ones (the background of a volume), where there is little to do.
 template <typename T>
 void reduce_block_wide(const T* x, int64_t count, double shift, ShiftedSums* sums) {
   if (is_constant(x, count)) {
     const double d = element(x[0]) - shift;
-    return *sums += {count * d, count * d * d};
+    return add({count * d, count * d * d}, sums);
   }
-  ShiftedSums block;
+  ShiftedSums block = {};
   for (int64_t i = 0; i < count; ++i) {
     const double d = element(x[i]) - shift;
     block.sum += d;
     block.square_sum += d * d;
   }
-  *sums += block;
+  add(block, sums);
 }
 
 template <typename T>
@@ -65,13 +70,13 @@ BN3D_INLINE void reduce_block(const T* const (&x)[1], int64_t count, double shif
   }
   if (!in_range(block.square_sum, count)) return reduce_block_wide(x[0], count, shift, sums);
   const double away = *center - shift;
-  sums->sum += block.sum + count * away;
-  sums->square_sum += block.square_sum + 2 * away * block.sum + count * away * away;
+  add({block.sum + count * away, block.square_sum + 2 * away * block.sum + count * away * away},
+      sums);
 }
 
 template <typename T>
 ShiftedSums reduce(const void* x, ChannelLayout layout, Range range, double shift) {
-  ShiftedSums sums;
+  ShiftedSums sums = {};
   Compute<T> center = 0;
   bool first = true;
   const T* const volumes[] = {static_cast<const T*>(x)};

@@ -20,6 +20,13 @@ void update(ChannelVector moving, int64_t c, double momentum, double batch) {
   moving.set(c, momentum * moving.get(c) + (1 - momentum) * batch);
 }
 
+// 1/sqrt(variance + eps); of a constant channel without eps 0, as in PyTorch, so that it becomes
+// beta and hands no gradient on.
+double reciprocal_deviation(double variance, double eps) {
+  const double squared = variance + eps;
+  return squared == 0 ? 0 : 1 / std::sqrt(squared);
+}
+
 }  // namespace
 
 void forward_training(const Volume& volume, const void* x, const Parameters& parameters, void* y,
@@ -36,7 +43,7 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     saved.eps[c] = parameters.eps;
     if (count == 0) {
       saved.mean[c] = 0;
-      saved.rstd[c] = 1 / std::sqrt(parameters.eps);
+      saved.rstd[c] = reciprocal_deviation(0, parameters.eps);
       return;
     }
     const double from_shift = sums.sum / count;
@@ -44,7 +51,7 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     double variance = sums.square_sum / count - from_shift * from_shift;
     if (variance < 0) variance = 0;  // a NaN stays
     saved.mean[c] = mean;
-    saved.rstd[c] = 1 / std::sqrt(variance + parameters.eps);
+    saved.rstd[c] = reciprocal_deviation(variance, parameters.eps);
     update(parameters.moving_mean, c, parameters.momentum, mean);
     // One value has no unbiased variance.
     if (count > 1) {

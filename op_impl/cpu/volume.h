@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "processors.h"
 #include "thread_pool.h"
 
 namespace bn3d {
@@ -59,6 +60,16 @@ inline int64_t channels_together(const Volume& volume) {
   return 1 + kWorthwhile / (volume.channel_bytes() + 1);
 }
 
+inline void operator+=(ShiftedSums& sums, const ShiftedSums& more) {
+  sums.sum += more.sum;
+  sums.square_sum += more.square_sum;
+}
+
+inline void operator+=(GradSums& sums, const GradSums& more) {
+  sums.dy += more.dy;
+  sums.dy_centered += more.dy_centered;
+}
+
 // Runs, for each channel c, reduce(c, range) over its chunks, then finish(c, sum of the chunks'
 // sums), then apply(c, range) over the chunks again, last ones first: those may still be cached.
 //
@@ -76,7 +87,7 @@ void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply
     const int64_t group = channels_together(volume);
     parallel_for((channels + group - 1) / group, threads, [&](int64_t part) {
       for (int64_t c = part * group; c < (part + 1) * group && c < channels; ++c) {
-        Sums sums;
+        Sums sums = {};
         for (int64_t i = 0; i < per_channel; ++i) sums += reduce(c, chunk_range(volume, i));
         finish(c, sums);
         for (int64_t i = per_channel - 1; i >= 0; --i) apply(c, chunk_range(volume, i));
@@ -93,7 +104,7 @@ void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply
       sums[part] = reduce(first + part / per_channel, chunk_range(volume, part % per_channel));
     });
     for (int64_t c = 0; c < now; ++c) {
-      Sums total;
+      Sums total = {};
       for (int64_t i = 0; i < per_channel; ++i) total += sums[c * per_channel + i];
       finish(first + c, total);
     }
