@@ -70,7 +70,7 @@ class ThreadPool {
   void tell(const std::system_error& error) {
     if (told_) return;
     told_ = true;
-    std::fprintf(stderr, "bn3d: the system starts no more threads (%s); %d compute\n", error.what(),
+    std::fprintf(stderr, "bn3d: the system starts no more threads (%s): %d compute\n", error.what(),
                  workers_ + 1);
   }
 

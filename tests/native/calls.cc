@@ -29,6 +29,15 @@ double scale_of(Data data, Type type) {
   return 1;
 }
 
+double subnormal_scale(Type type) {
+  return type == Type::kFloat64 ? 1e-310 : type == Type::kFloat16 ? 1e-5 : 1e-39;
+}
+
+// A subnormal value of `type` in every other channel, from `first` on.
+double subnormal(Type type, int64_t channel, int64_t first, double ordinary) {
+  return channel % 2 == first ? ordinary * subnormal_scale(type) : ordinary;
+}
+
 double center_of(const Case& c, int64_t channel) {
   const double sign = channel % 2 ? -1 : 1;
   if (c.data == Data::kFarFromZero) {
@@ -54,7 +63,9 @@ void fill_volume(const Case& c, bool gradient, Random* random, Tensor* tensor) {
     double value = gradient ? 0.25 : center_of(c, channel);
     if (gradient || c.data != Data::kConstant) value += scale * random->normal();
     if (c.data == Data::kMasked && i % slab < slab / 2) value = gradient ? 0 : -100;
-    tensor->set(i, c.data == Data::kSpecial ? special(channel, i, value) : value);
+    if (c.data == Data::kSpecial) value = special(channel, i, value);
+    if (c.data == Data::kSubnormal) value = subnormal(c.type, channel, 0, value);
+    tensor->set(i, value);
   }
 }
 
@@ -76,6 +87,7 @@ Tensor make(const Case& c, char kind, Random* random) {
     if (kind == 'g') value = 1 + 0.25 * value;
     if (kind == 'm') value = center_of(c, i) + 0.1 * scale * value;
     if (kind == 'V') value = 0.5 + random->uniform();
+    if (c.data == Data::kSubnormal) value = subnormal(type, i, kind == 'm' ? 0 : 1, value);
     tensor.set(i, value);
   }
   return tensor;
@@ -84,10 +96,14 @@ Tensor make(const Case& c, char kind, Random* random) {
 // Mean and 1/sqrt(variance + eps) of the volume, roughly: the gradient takes what it is given.
 void fill_saved(const Case& c, const Tensor& x, Tensor* saved) {
   const int64_t channels = c.shape[1];
-  const double spread = c.data == Data::kConstant ? 0 : scale_of(c.data, c.type);
   for (int64_t i = 0; i < channels; ++i) {
-    saved->set(i, x.size() == 0 ? 0 : center_of(c, i) * (1 + 1e-9));
-    saved->set(channels + i, 1 / std::sqrt(spread * spread + c.eps));
+    const bool subnormals = c.data == Data::kSubnormal;
+    const double mean = x.size() == 0 ? 0 : center_of(c, i) * (1 + 1e-9);
+    double spread = c.data == Data::kConstant ? 0 : scale_of(c.data, c.type);
+    if (subnormals) spread = subnormal(c.type, i, 0, spread);
+    const double squared = spread * spread + c.eps;
+    saved->set(i, subnormals ? subnormal(c.type, i, 0, mean) : mean);
+    saved->set(channels + i, squared == 0 ? 0 : 1 / std::sqrt(squared));
     saved->set(2 * channels + i, c.eps);
   }
 }

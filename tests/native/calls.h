@@ -18,10 +18,12 @@ struct EntryPoint {
 
 const std::vector<EntryPoint>& entry_points();
 
-// kMasked: a background of one value, where no gradient arrives.
-enum class Data { kOrdinary, kFarFromZero, kConstant, kMasked, kTiny, kHuge, kSpecial };
-constexpr Data kAllData[] = {Data::kOrdinary, Data::kFarFromZero, Data::kConstant, Data::kMasked,
-                             Data::kTiny,     Data::kHuge,        Data::kSpecial};
+// kMasked: a background of one value, where no gradient arrives. kSubnormal: below the normal
+// numbers of each dtype, in every other channel of volumes and in the other ones of vectors.
+enum class Data { kOrdinary, kFarFromZero, kConstant, kMasked, kTiny, kHuge, kSpecial, kSubnormal };
+constexpr Data kAllData[] = {Data::kOrdinary, Data::kFarFromZero, Data::kConstant,
+                             Data::kMasked,   Data::kTiny,        Data::kHuge,
+                             Data::kSpecial,  Data::kSubnormal};
 
 struct Case {
   const EntryPoint* entry;

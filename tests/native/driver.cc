@@ -3,8 +3,9 @@
 //     driver LIBRARY [MOST]
 //
 // over dtypes, shapes (empty, small, split by channel, split by chunk, larger than the caches),
-// kinds of data, alignments and thread counts, which all have to give the same bits. Then several
-// callers at once, results in place of an input, and malformed calls. Ends with a digest of all
+// kinds of data and alignments; thread counts and callers' floating-point environments all have
+// to give the same bits. Then several callers at once, results in place of an input, and malformed
+// calls. Ends with a digest of all
 // results: instruction sets and processors are to agree in it. Volumes of more than MOST values
 // are left out, for emulated processors, which are slow.
 #include <cmath>
@@ -18,6 +19,7 @@
 
 #include "bad_calls.h"
 #include "calls.h"
+#include "environment.h"
 #include "judge.h"
 
 namespace bn3d_test {
@@ -82,9 +84,19 @@ std::string run(const Library& library, const Case& c, Arguments* made) {
   return all_bytes(made->written(*c.entry));
 }
 
-// One case on one thread against the judge, then on more threads against the bits of that.
-void check(const Library& library, const Case& c, std::initializer_list<int> thread_counts,
-           Report* report) {
+struct Caller {
+  int threads;
+  Environment environment;
+};
+
+// The first one starts the pool's threads, which inherit its environment.
+constexpr Caller kCallers[] = {{8, Environment::kFlushing},
+                               {1, Environment::kFlushing},
+                               {2, Environment::kDefault},
+                               {3, Environment::kUpward}};
+
+// One case on one thread against the judge, then for other callers against the bits of that.
+void check(const Library& library, const Case& c, Report* report) {
   const Arguments untouched = arguments(c);
   Arguments made = untouched.copy();
   const std::vector<Expected> expected = judge(c.entry->name, made.pointers());
@@ -101,12 +113,22 @@ void check(const Library& library, const Case& c, std::initializer_list<int> thr
       report->fail(c.text() + " changed its input " + std::to_string(i));
     }
   }
-  for (const int threads : thread_counts) {
-    library.set_threads(threads);
+  for (const Caller& caller : kCallers) {
+    library.set_threads(caller.threads);
     Arguments again = untouched.copy();
+    const std::vector<Tensor*> tensors = again.pointers();
     report->call();
-    if (run(library, c, &again) != bytes) {
-      report->fail(c.text() + " differs on " + std::to_string(threads) + " threads");
+    bool unchanged;
+    {
+      const InEnvironment environment(caller.environment);
+      library.call(c.entry->name, tensors);
+      unchanged = environment.unchanged();
+    }
+    const std::string which = std::to_string(caller.threads) + " threads, environment " +
+                              std::to_string(static_cast<int>(caller.environment));
+    if (!unchanged) report->fail(c.text() + " changed its caller's: " + which);
+    if (all_bytes(again.written(*c.entry)) != bytes) {
+      report->fail(c.text() + " differs on " + which);
     }
   }
 }
@@ -153,22 +175,24 @@ void compare_all(const Library& library, int64_t most, Report* report) {
           if (data != Data::kOrdinary && !shape.all_data) continue;
           ++seed;
           // Far and huge values have no room in 16-bit vectors.
-          const bool narrow = data == Data::kOrdinary;
+          const bool narrow = data == Data::kOrdinary || data == Data::kSubnormal;
           const Type vectors = narrow     ? kFloatingTypes[seed % 4]
                                : seed % 2 ? Type::kFloat32
                                           : Type::kFloat64;
           const double momentum = seed % 5 == 0 ? 1 : seed % 5 == 1 ? 0 : 0.9;
+          const bool no_eps = data == Data::kConstant && seed % 2;
+          const double eps = no_eps ? 0 : seed % 3 ? 1e-5 : 1e-3;
           check(library,
-                {&entry, type, vectors, shape.shape, data, seed % 3 ? 1e-5 : 1e-3, momentum,
+                {&entry, type, vectors, shape.shape, data, eps, momentum,
                  static_cast<int64_t>(seed % 4), seed},
-                {2, 3, 8}, report);
+                report);
         }
       }
     }
   }
 }
 
-// Callers on threads of their own share the pool: one has it, the others work alone.
+// Callers on threads of their own share the pool.
 void call_at_once(const Library& library, int64_t most, Report* report) {
   library.set_threads(3);
   std::vector<Case> cases;
@@ -186,10 +210,10 @@ void call_at_once(const Library& library, int64_t most, Report* report) {
     Arguments made = all.back().copy();
     wanted.push_back(run(library, c, &made));
   }
-  constexpr int kCallers = 4, kRounds = 5;
-  std::vector<int> wrong(kCallers);
+  constexpr int kThreads = 4, kRounds = 5;
+  std::vector<int> wrong(kThreads);
   std::vector<std::thread> callers;
-  for (int t = 0; t < kCallers; ++t) {
+  for (int t = 0; t < kThreads; ++t) {
     callers.emplace_back([&, t] {
       for (size_t k = 0; k < kRounds * cases.size(); ++k) {
         const size_t i = (k * (t + 1) + t) % cases.size();
@@ -200,7 +224,7 @@ void call_at_once(const Library& library, int64_t most, Report* report) {
     });
   }
   for (std::thread& caller : callers) caller.join();
-  for (int t = 0; t < kCallers; ++t) {
+  for (int t = 0; t < kThreads; ++t) {
     for (size_t k = 0; k < kRounds * cases.size(); ++k) report->call();
     if (wrong[t] != 0) report->fail("callers at once got other results than one alone");
   }

@@ -34,7 +34,7 @@ struct Volume {
     const bool wide = x.type == Type::kFloat64;
     unit = wide ? kRoundingsInDouble * 0x1p-53 : kRoundings * 0x1p-24;
     // Products below the arithmetic's range may vanish.
-    tiny = wide ? 0 : 0x1p-149;
+    tiny = wide ? 0x1p-1074 : 0x1p-149;
   }
   double count() const { return static_cast<double>(batch * slab); }
   template <typename Visit>
@@ -143,7 +143,8 @@ std::vector<Expected> forward_training(const std::vector<Tensor*>& t) {
       volume.each(c, [&](int64_t i) { squares.add((x.get(i) - mean) * (x.get(i) - mean)); });
       variance = squares.get() / n;
     }
-    const double rstd = 1 / std::sqrt(variance + eps);
+    const double squared = variance + eps;
+    const double rstd = squared == 0 ? 0 : 1 / std::sqrt(squared);
     const double spread = largest_distance(volume, x, c, mean);
     const double relative = volume.unit;  // of variance: all its terms are positive
     apply(volume, c, x, mean, t[1]->get(c) * rstd, t[2]->get(c), spread, y, &outputs[0]);
