@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs the native library under sanitizers: scripts/sanitize.sh [address|thread|python]...
-#   address, thread   its driver, for each instruction set, under AddressSanitizer with
-#                     UndefinedBehaviorSanitizer, and under ThreadSanitizer
+#   address, thread   its driver, for each instruction set, and its pool of threads, under
+#                     AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer
 #   python            the tests that call it from Python, by ctypes and in MindSpore's layers,
 #                     under AddressSanitizer with UndefinedBehaviorSanitizer
 # Needs cmake, ninja and GCC with the sanitizers' runtimes; `python` also bn3d's test extra in .venv
@@ -16,15 +16,17 @@ build() { # build address|thread: into build/sanitize-KIND
 
 run_driver() { # run_driver address|thread
   local isa build=build/sanitize-$1
+  # A detached pool outlives main() by design.
+  export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS="halt_on_error=1 report_thread_leaks=0"
+  echo "$1:"
+  "$build/tests/native/threads" pool
   for isa in baseline avx2 avx512; do
     if [[ $isa != baseline ]] && ! grep -qw "${isa/512/512bw}" /proc/cpuinfo; then
       echo "$1, $isa: not run, this processor has none"
       continue
     fi
     echo "$1, instruction set at most $isa:"
-    # A detached pool outlives main() by design.
-    BN3D_ISA=$isa ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS="halt_on_error=1 report_thread_leaks=0" \
-      "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so"
+    BN3D_ISA=$isa "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so"
   done
 }
 

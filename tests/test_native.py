@@ -119,11 +119,57 @@ def test_a_corner_far_from_the_rest_costs_no_digits(rng):
     np.testing.assert_allclose(layer.saved[1] ** -2 - c_interface.EPS, forward.variance, rtol=1e-6)
 
 
+@pytest.mark.parametrize("eps", [c_interface.EPS, 0.0])
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e4, 1e30])
-def test_a_constant_channel_gives_beta(value):
-    layer = c_interface.Layer(np.full((2, 3, 5, 6, 7), value))
+def test_a_constant_channel_gives_beta(value, eps):
+    layer = c_interface.Layer(np.full((2, 3, 5, 6, 7), value), eps=eps)
     y = layer.forward_training()
     assert (y == layer.beta.reshape(1, -1, 1, 1, 1)).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 6, 7), (1, 3, 1, 1, 1), (0, 3, 2, 2, 2)], ids=str)
+@EACH_DTYPE
+def test_a_constant_channel_without_eps_is_pytorchs(rng, dtype, shape):
+    """Beta, and no gradient but beta's; the channels beside it are not to notice."""
+    torch = pytest.importorskip("torch")
+    x = rng.standard_normal(shape)
+    x[:, 1] = 3
+    layer = c_interface.Layer(x, dtype, eps=0.0)
+    y = layer.forward_training()
+    dx, dgamma, dbeta = layer.gradient_training()
+    assert (layer.saved[1, 1], dgamma[1]) == (0, 0)
+    assert (dx[:, 1] == 0).all()
+    assert (y[:, 1] == dtype.decode(dtype.encode(layer.beta))[1]).all()
+    if x.size <= 3:  # PyTorch takes no empty channel and no single value
+        return
+    peer = torch.tensor(dtype.decode(layer.x).astype(np.float64), requires_grad=True)
+    gamma, beta = (
+        torch.tensor(v.astype(np.float64), requires_grad=True) for v in (layer.gamma, layer.beta)
+    )
+    # torch.nn.functional.batch_norm refuses such an eps.
+    wanted = torch.batch_norm(peer, gamma, beta, None, None, True, 0.0, 0.0, False)
+    wanted.backward(torch.tensor(dtype.decode(layer.dy).astype(np.float64)))
+    ulp = c_interface.ULP[dtype.name]
+    np.testing.assert_allclose(y, wanted.detach().numpy(), rtol=2 * ulp, atol=max(ulp, 1e-6))
+    np.testing.assert_allclose(dx, peer.grad.numpy(), rtol=2 * ulp, atol=max(ulp, 1e-5))
+    np.testing.assert_allclose(dgamma, gamma.grad.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dbeta, beta.grad.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_channel_without_variance_in_inference_is_the_formulas(rng):
+    """Inf, and NaN where x is the mean."""
+    layer = c_interface.Layer(rng.standard_normal((2, 3, 2, 3, 4)), eps=0.0)
+    layer.moving_variance[1] = 0
+    layer.x[0, 1, 0, 0] = layer.moving_mean[1]
+    got = layer.forward_inference()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wanted = reference.forward_inference(
+            layer.x.astype(float), layer.gamma, layer.beta, layer.moving_mean,
+            layer.moving_variance, 0.0,
+        )  # fmt: skip
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    assert np.isnan(got[0, 1, 0, 0]).all()
+    assert np.isinf(got[1, 1]).all()
 
 
 @pytest.mark.parametrize("scale", [1e18, 1e-18, 1e30, 1e-30])

@@ -41,7 +41,9 @@ EXPONENTS = {"float32": 30, "float16": 3, "bfloat16": 30, "float64": 30}
 
 @st.composite
 def volumes(draw, shapes=SHAPES, dtypes=DTYPES):
-    """A `c_interface.Layer` whose x has any scale and a mean up to 1e6 standard deviations."""
+    """A `c_interface.Layer` whose x has any scale and a mean up to 1e6 standard deviations, called
+    by a thread that counts subnormal numbers as 0 or by one that does not.
+    """
     dtype = draw(dtypes)
     shape = draw(shapes)
     most = EXPONENTS[dtype.name]
@@ -51,7 +53,8 @@ def volumes(draw, shapes=SHAPES, dtypes=DTYPES):
         mean = min(max(mean, -10), 10)
     rng = np.random.default_rng(draw(SEEDS))
     x = scale * (rng.standard_normal(shape) + mean)
-    return c_interface.Layer(x.astype(np.float64), dtype, seed=draw(st.integers(0, 99)))
+    seed, flushing = draw(st.integers(0, 99)), draw(st.booleans())
+    return c_interface.Layer(x.astype(np.float64), dtype, seed=seed, flushing=flushing)
 
 
 def wide(layer):
@@ -218,9 +221,42 @@ def test_the_order_of_the_batch_does_not_matter(layer, seed):
     assert_within(permuted, y[order], tolerance * (1 + largest(y)))
 
 
+# Exponents of ten of scales from below the smallest subnormal number.
+SMALL = {
+    "float16": (-8, -3),
+    "float32": (-46, -36),
+    "bfloat16": (-42, -36),
+    "float64": (-324, -306),
+}
+
+
+@st.composite
+def small_volumes(draw):
+    """A `c_interface.Layer` of subnormal and other small values, its vectors in any dtype."""
+    dtype = draw(DTYPES)
+    rng = np.random.default_rng(draw(SEEDS))
+    shape = draw(ANY_SHAPES)
+
+    def small(name, like):
+        return 10.0 ** draw(st.floats(*SMALL[name])) * rng.standard_normal(like)
+
+    layer = c_interface.Layer(small(dtype.name, shape), dtype)
+    if draw(st.booleans()):
+        layer.dy = dtype.encode(small(dtype.name, shape))
+    for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+        vector = draw(st.sampled_from(["float16", "float32", "float64"]))
+        values = np.abs(small(vector, shape[1])) if draw(st.booleans()) else getattr(layer, name)
+        setattr(layer, name, np.asarray(values, vector))
+    return layer
+
+
 @settings(PROFILE)
-@given(layer=volumes(ANY_SHAPES), threads=st.integers(1, 4))
-def test_runs_and_threads_give_the_same_bits(layer, threads):
+@given(
+    layer=st.one_of(volumes(ANY_SHAPES), small_volumes()),
+    threads=st.integers(1, 4),
+    flushing=st.booleans(),
+)
+def test_runs_threads_and_environments_give_the_same_bits(layer, threads, flushing):
     moving = layer.moving_mean.copy(), layer.moving_variance.copy()
 
     def everything():
@@ -234,6 +270,7 @@ def test_runs_and_threads_give_the_same_bits(layer, threads):
     native_library.set_threads(threads)
     try:
         first = everything()
+        layer.flushing = flushing
         native_library.set_threads(0)
         assert everything() == first
     finally:
