@@ -1,14 +1,21 @@
 """The library's pool of threads, and how many it takes to be worth starting."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import threading
 from pathlib import Path
 
+import mindspore as ms
+import mindspore._c_expression as private
+import numpy as np
 import pytest
+from mindspore import Tensor, nn
 
+import bn3d
 from bn3d import library
+from bn3d.backends import threads
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,3 +115,46 @@ def test_a_bound_process_has_fewer_threads():
         assert loaded.threads == 1
     finally:
         os.sched_setaffinity(0, processors)
+
+
+@pytest.fixture
+def set_mindspores_threads():
+    before = ms.get_context("runtime_num_threads")
+    yield lambda threads: ms.set_context(runtime_num_threads=threads)
+    ms.set_context(runtime_num_threads=before)
+    threads.follow_now()
+
+
+@pytest.mark.skipif(library.load().threads < 2, reason="there is one processor")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE])
+def test_threads_set_after_a_layer_was_built_count(set_mindspores_threads, mode, training):
+    """In PyNative mode at the next call, of a graph as it is compiled."""
+    loaded = library.load()
+    x = Tensor(np.random.default_rng(5).standard_normal((2, 3, 4, 5, 6)), ms.float32)
+    ms.set_context(mode=mode)
+    try:
+        for wanted in (2, 1, 2):
+            net = nn.SequentialCell(bn3d.BatchNorm3d(3), nn.ReLU()).set_train(training)
+            set_mindspores_threads(wanted)
+            net(x)
+            assert loaded.threads == wanted
+        if mode == ms.PYNATIVE_MODE:
+            set_mindspores_threads(1)
+            net(x)
+            assert loaded.threads == 1
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.mark.parametrize("name", ["MSContext", "ms_ctx_param"])
+def test_threads_are_asked_for_in_public_where_mindspores_inside_differs(
+    monkeypatch, set_mindspores_threads, name
+):
+    with monkeypatch.context() as patch:
+        patch.delattr(private, name)
+        importlib.reload(threads)
+        set_mindspores_threads(1)
+        threads.follow_now()
+    importlib.reload(threads)
+    assert library.load().threads == 1

@@ -9,6 +9,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from bn3d import bn2d, execution
+from bn3d.backends import threads
 from bn3d.cell_state import attach, get_state, set_state
 from bn3d.torch_style import from_torch_style
 
@@ -147,6 +148,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         _check_input(x.shape, x.dtype, self.bn2d.num_features)
         if execution.is_exporting():
             return self._construct_stock(x)
+        threads.follow()
         if not execution.is_compiling() and self.mixed_precision_type in execution.TO_FLOAT:
             # A graph has cast it already. In PyNative mode `to_float` casts what operators get,
             # but a backend keeps its own out of that.

@@ -42,8 +42,6 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
             as it was.
     """
     backend = backends.choose().module
-    if hasattr(backend, "LIBRARY"):
-        backend.LIBRARY.set_threads(ms.get_context("runtime_num_threads"))
     functions, settings = backend, backend.settings
     if group is not None:
         functions, settings = synchronised.build(backend, group), split.settings

@@ -11,6 +11,7 @@ import numpy as np
 
 import bn3d
 from bn3d import backends, library
+from bn3d.backends.threads import follow_now
 
 __all__ = ["Info", "info"]
 
@@ -68,8 +69,7 @@ def info() -> Info:
     choice = backends.choose()
     try:
         native = library.load()
-        # What a layer of this process would ask for.
-        native.set_threads(ms.get_context("runtime_num_threads"))
+        follow_now()
         found, instruction_set, threads = str(native.path), native.instruction_set, native.threads
     except library.LibraryError as error:
         found, instruction_set, threads = str(error), None, None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import bn3d
 
-__all__ = ["LIBRARY_NAME", "Library", "LibraryError", "load"]
+__all__ = ["LIBRARY_NAME", "Library", "LibraryError", "load", "loaded"]
 
 LIBRARY_NAME = "libbn3d_cpu.so"
 
@@ -71,6 +71,11 @@ def load() -> Library:
             f"{path} is of bn3d {version}, this package is {bn3d.__version__}; reinstall bn3d"
         )
     return Library(path, handle.bn3d_instruction_set().decode(), handle)
+
+
+def loaded() -> Library | None:
+    """The library if `load` has loaded it in this process."""
+    return load() if load.cache_info().currsize else None
 
 
 def _find() -> Path:

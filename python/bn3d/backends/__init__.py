@@ -11,7 +11,6 @@ moving statistics, unless momentum is 1. Each also offers the four operators of 
 as `reduce`, `apply`, `grad_reduce` and `grad_apply`; batches that span devices are computed with
 them, see `bn3d.backends.synchronised`. What only some have:
 
-    LIBRARY         `bn3d.library.Library`, which gets as many threads as MindSpore
     compiled        wraps what calls an operator in PyNative mode, as `mindspore.jit` does
     VOLUME_DTYPES   dtypes of volumes that the operators take; without it all that layers take
     DTYPES          their names

@@ -29,7 +29,6 @@ from bn3d.execution import is_compiling
 from bn3d.operators import OPERATORS, Operator
 
 __all__ = [
-    "LIBRARY",
     "apply",
     "forward_inference",
     "forward_training",
@@ -39,7 +38,7 @@ __all__ = [
     "settings",
 ]
 
-LIBRARY = library.load()
+_LIBRARY = library.load()
 
 
 def _custom(name, inputs, outputs, bprop=None, kind=ops.Custom) -> ops.Custom:
@@ -54,7 +53,7 @@ def _custom(name, inputs, outputs, bprop=None, kind=ops.Custom) -> ops.Custom:
         registration.output(index, tensor)
     formats = [DataType.None_None] * len(f"{inputs} {outputs}".split())
     return kind(
-        f"{LIBRARY.path}:{name}",
+        f"{_LIBRARY.path}:{name}",
         func_type="aot",
         bprop=bprop,
         reg_info=registration.dtype_format(*formats).target("CPU").get_op_info(),

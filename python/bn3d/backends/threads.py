@@ -1,0 +1,42 @@
+"""As many threads for the native library as MindSpore's own kernels get, `runtime_num_threads`."""
+
+from __future__ import annotations
+
+from mindspore import ops
+
+from bn3d import library
+
+__all__ = ["follow", "follow_now"]
+
+try:
+    # `mindspore.get_context` checks its arguments for as long as a small layer takes.
+    from mindspore._c_expression import MSContext, ms_ctx_param
+
+    _NAME = ms_ctx_param.runtime_num_threads
+    _get = MSContext.get_instance().get_param
+except (ImportError, AttributeError):
+    from mindspore import get_context as _get
+
+    _NAME = "runtime_num_threads"
+
+
+def follow_now() -> bool:
+    """Let the library, if there is one, use as many threads as MindSpore says now; True."""
+    loaded = library.loaded()
+    if loaded is not None:
+        loaded.set_threads(_get(_NAME))
+    return True
+
+
+@ops.constexpr(get_instance=False, reuse_result=False)
+def _follow() -> bool:
+    return follow_now()
+
+
+class _Follow(_follow):
+    def __call__(self) -> bool:
+        return follow_now()
+
+
+# For a cell's construct: in PyNative mode at each call, otherwise as a graph is compiled.
+follow = _Follow()
