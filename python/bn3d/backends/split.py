@@ -97,7 +97,7 @@ def build(
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
         eps, momentum, reductions = settings
-        y, mean, rest, variance, count, _ = normalize_by_batch(
+        y, mean, rest, variance, _, count, _ = normalize_by_batch(
             taken(x), float32(copy(gamma)), float32(beta), float32(moving_mean), eps, reductions
         )
         if momentum < 1:
