@@ -263,6 +263,10 @@ def test_instance_norm_use(rng, mode):
         ({"momentum": 1.5}, ValueError, "'momentum'.*0 to 1.*1.5"),
         ({"momentum": float("nan")}, ValueError, "'momentum'.*0 to 1.*nan"),
         ({"momentum": "0.9"}, TypeError, "'momentum'.*number.*str"),
+        ({"momentum": True}, TypeError, "'momentum'.*number.*True"),
+        ({"eps": True}, TypeError, "'eps'.*number.*True"),
+        ({"eps": np.True_}, TypeError, "'eps'.*number.*True"),
+        ({"momentum": np.bool_(0)}, TypeError, "'momentum'.*number.*False"),
         ({"momentum": None}, TypeError, "'momentum'.*None.*cumulative average"),
         ({"affine": 1}, TypeError, "'affine'.*bool.*1"),
         ({"use_batch_statistics": 1}, TypeError, "'use_batch_statistics'.*bool or None.*1"),
@@ -274,9 +278,7 @@ def test_wrong_arguments(arguments, error, names):
         OURS(**{"num_features": 3, **arguments})
 
 
-@pytest.mark.parametrize(
-    "argument", [{"eps": 0.0}, {"eps": 1}, {"momentum": True}, {"momentum": 0}]
-)
+@pytest.mark.parametrize("argument", [{"eps": 0.0}, {"eps": 1}, {"momentum": 1}, {"momentum": 0}])
 def test_arguments_that_stock_takes_too(argument):
     OURS(3, **argument)
 

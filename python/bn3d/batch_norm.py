@@ -211,7 +211,7 @@ def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, 
             "BatchNorm3d: 'momentum' must be a number from 0 to 1, got None; the cumulative "
             "average that None means in PyTorch does not exist here"
         )
-    if not isinstance(momentum, numbers.Real):
+    if isinstance(momentum, bool) or not isinstance(momentum, numbers.Real):
         fail(TypeError, "momentum", "a number from 0 to 1", momentum)
     if not 0 <= momentum <= 1:
         fail(ValueError, "momentum", "a number from 0 to 1", momentum)

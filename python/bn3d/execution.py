@@ -11,6 +11,7 @@ import mindspore as ms
 from mindspore import nn, ops
 from mindspore._c_expression import MixedPrecisionType
 from mindspore._c_expression.amp import get_curr_amp_strategy
+from mindspore.common.api import _pynative_executor
 from mindspore.rewrite.common import namespace
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "is_compiling",
     "is_exporting",
     "is_recomputing",
+    "is_recording",
     "is_widening",
     "keep_in_rewrites",
 ]
@@ -72,6 +74,16 @@ class _IsRecomputing(_is_recomputing):
 
 
 @ops.constexpr(get_instance=False)
+def _is_recording() -> bool:
+    return False
+
+
+class _IsRecording(_is_recording):
+    def __call__(self) -> bool:
+        return _pynative_executor.grad_flag()
+
+
+@ops.constexpr(get_instance=False)
 def _is_widening() -> bool:
     return False
 
@@ -97,6 +109,9 @@ is_exporting = _IsExporting()
 # Whether a forward pass runs for the second time, in the backward pass, because of
 # `Cell.recompute()` or `mindspore.recompute`.
 is_recomputing = _IsRecomputing()
+
+# Whether PyNative mode remembers what it computes, because a gradient is to be taken of it.
+is_recording = _IsRecording()
 
 
 def keep_in_rewrites(cls: type[nn.Cell]) -> None:

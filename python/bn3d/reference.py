@@ -97,11 +97,12 @@ def forward_training(
 
     `momentum` weighs the old value, as in MindSpore. One value a channel has no unbiased
     variance: the moving variance stays. No value at all: both moving statistics stay.
+    Without eps a constant channel, whose variance is 0, becomes beta as with it.
     """
     x = _volume(x)
     count = x.size // x.shape[1]
     mean, variance = batch_statistics(x)
-    y = apply(x, mean, _float64(gamma) / np.sqrt(variance + eps), beta)
+    y = apply(x, mean, _float64(gamma) * _batch_rstd(variance, eps), beta)
     moving_mean, moving_variance = _float64(moving_mean), _float64(moving_variance)
     if count > 0:
         moving_mean = momentum * moving_mean + (1 - momentum) * mean
@@ -119,8 +120,8 @@ def forward_inference(
     moving_variance: ArrayLike,
     eps: float = 1e-5,
 ) -> Array:
-    """Normalise by the moving statistics."""
-    return apply(x, moving_mean, _float64(gamma) / np.sqrt(_float64(moving_variance) + eps), beta)
+    """Normalise by the moving statistics; a moving variance of 0 without eps gives NaN and Inf."""
+    return apply(x, moving_mean, _float64(gamma) * _rstd(moving_variance, eps), beta)
 
 
 def gradient_training(
@@ -133,12 +134,12 @@ def gradient_training(
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx, dgamma, dbeta) of `forward_training`'s y; mean and variance are the batch's.
 
-    With r = 1/sqrt(variance + eps):
+    With r = 1/sqrt(variance + eps), 0 where that is infinite:
     dx = gamma*r * (dy - sum(dy)/n - (x - mean) * r^2 * sum(dy * (x - mean))/n).
     """
     x = _volume(x)
     count = x.size // x.shape[1]
-    rstd = 1 / np.sqrt(_float64(variance) + eps)
+    rstd = _batch_rstd(_float64(variance), eps)
     sum_dy, sum_dy_centered = grad_reduce(dy, x, mean)
     a = _float64(gamma) * rstd
     b = -a * np.square(rstd) * sum_dy_centered / max(count, 1)
@@ -155,11 +156,21 @@ def gradient_inference(
     eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx, dgamma, dbeta) of `forward_inference`: the statistics are constants."""
-    rstd = 1 / np.sqrt(_float64(moving_variance) + eps)
+    rstd = _rstd(moving_variance, eps)
     sum_dy, sum_dy_centered = grad_reduce(dy, x, moving_mean)
     zeros = np.zeros_like(rstd)
     dx = apply(dy, zeros, _float64(gamma) * rstd, zeros)
     return dx, sum_dy_centered * rstd, sum_dy
+
+
+def _rstd(variance: ArrayLike, eps: float) -> Array:
+    with np.errstate(divide="ignore"):
+        return 1 / np.sqrt(_float64(variance) + eps)
+
+
+def _batch_rstd(variance: Array, eps: float) -> Array:
+    rstd = _rstd(variance, eps)
+    return np.where(np.isinf(rstd), 0.0, rstd)
 
 
 def _float64(array: ArrayLike) -> Array:

@@ -42,7 +42,7 @@ def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     if _is_empty(x.shape):
         return (x,)
     wide = ops.cast(x, _wide_dtype())
-    normalized, mean, variance = normalize(wide, eps)
+    normalized, mean, variance, _ = normalize(wide, eps)
     y = normalized * per_channel(gamma, wide) + per_channel(beta, wide)
 
     if momentum < 1:
@@ -112,13 +112,21 @@ def normalize_by(channel_mean: Callable) -> Callable:
     """
 
     def normalize(x, eps):
-        """(x - mean) / sqrt(variance + eps), mean, biased variance; the latter (1, C, 1, 1, 1)."""
+        """(x - mean) * rstd, mean, biased variance, rstd; the last three (1, C, 1, 1, 1).
+
+        rstd is 1/sqrt(variance + eps), and 0 where that is infinite.
+        """
         mean = channel_mean(x)
         # What rounding left in the mean is taken out by the mean of the rest.
         rest = channel_mean(x - mean)
         centered = x - mean - rest
         variance = channel_mean(ops.square(centered))
-        return centered * ops.rsqrt(variance + eps), mean + rest, variance
+        squared = variance + eps
+        # Selected twice, so that no derivative meets the infinity.
+        infinite = squared == 0
+        rstd = ops.rsqrt(ops.select(infinite, ops.ones_like(squared), squared))
+        rstd = ops.select(infinite, ops.zeros_like(rstd), rstd)
+        return centered * rstd, mean + rest, variance, rstd
 
     return normalize
 

@@ -9,7 +9,7 @@ from mindspore._c_expression import MixedPrecisionType
 
 from bn3d.execution import is_compiling
 
-__all__ = ["unmixed"]
+__all__ = ["unmixed", "unmixed_call"]
 
 
 class _Unmixed(nn.Cell):
@@ -22,6 +22,11 @@ class _Unmixed(nn.Cell):
 
     def construct(self, *arguments):
         return self.function(*arguments)
+
+
+def unmixed_call(function: Callable) -> Callable:
+    """A function of tensors, outside of the caller's mixed precision; in PyNative mode only."""
+    return _Unmixed(function)
 
 
 def unmixed(forward: Callable) -> Callable:

@@ -25,6 +25,7 @@ from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
     gradient_of_gradient_training,
 )
+from bn3d.backends.snapshots import copies, parameter_at
 from bn3d.execution import is_compiling
 from bn3d.operators import OPERATORS, Operator
 
@@ -159,48 +160,57 @@ def _cast(x, dtype):
 
 class _TrainingGradient(_Function):
     @staticmethod
-    def forward(ctx, dy, x, gamma, saved):
-        *gradients, eps = _gradient_training(dy, x, gamma, saved)
-        ctx.save_for_backward(dy, x, gamma, eps)
+    def forward(ctx, dy, x, gamma, gamma_then, saved):
+        *gradients, eps = _gradient_training(dy, x, gamma_then, saved)
+        ctx.save_for_backward(dy, x, gamma, gamma_then, eps)
         return tuple(gradients)
 
     @staticmethod
     def backward(ctx, *douts):
-        return (*gradient_of_gradient_training(*ctx.saved_tensors, douts), None)
+        dy, x, gamma, gamma_then, eps = ctx.saved_tensors
+        gamma = parameter_at(gamma, gamma_then)
+        return (*gradient_of_gradient_training(dy, x, gamma, eps, douts), None, None)
 
 
 class _Training(_Function):
     @staticmethod
     def forward(ctx, x, gamma, *others):
+        (gamma_then,) = copies(gamma)
         y, saved = _forward_training(x, gamma, *others)
-        ctx.save_for_backward(x, gamma, saved)
+        ctx.save_for_backward(x, gamma, gamma_then, saved)
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        x, gamma, saved = ctx.saved_tensors
-        dx, dgamma, dbeta = _TrainingGradient.apply(dy, _cast(x, dy.dtype), gamma, saved)
+        x, *others = ctx.saved_tensors
+        dx, dgamma, dbeta = _TrainingGradient.apply(dy, _cast(x, dy.dtype), *others)
         return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
 
 
 class _InferenceGradient(_Function):
     @staticmethod
-    def forward(ctx, dy, x, gamma, beta, moving_mean, *others):
-        *gradients, rstd = _gradient_inference(dy, x, gamma, beta, moving_mean, *others)
-        ctx.save_for_backward(dy, x, gamma, moving_mean, rstd)
+    def forward(ctx, dy, x, gamma, gamma_then, moving_mean, moving_variance, settings):
+        beta = gamma_then  # no gradient depends on its values
+        *gradients, rstd = _gradient_inference(
+            dy, x, gamma_then, beta, moving_mean, moving_variance, settings
+        )
+        ctx.save_for_backward(dy, x, gamma, gamma_then, moving_mean, rstd)
         return tuple(gradients)
 
     @staticmethod
     def backward(ctx, *douts):
-        gradients = gradient_of_gradient_inference(*ctx.saved_tensors, douts)
+        dy, x, gamma, gamma_then, *statistics = ctx.saved_tensors
+        gamma = parameter_at(gamma, gamma_then)
+        gradients = gradient_of_gradient_inference(dy, x, gamma, *statistics, douts)
         return (*gradients, None, None, None, None)
 
 
 class _Inference(_Function):
     @staticmethod
-    def forward(ctx, *inputs):
-        ctx.save_for_backward(*inputs)
-        return _forward_inference(*inputs)
+    def forward(ctx, x, gamma, beta, moving_mean, moving_variance, settings):
+        constants = copies(gamma, moving_mean, moving_variance)
+        ctx.save_for_backward(x, gamma, *constants, settings)
+        return _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings)
 
     @staticmethod
     def backward(ctx, dy):

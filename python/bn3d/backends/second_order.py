@@ -26,7 +26,7 @@ def gradient_of_gradient_training_by(channel_mean: Callable) -> Callable:
     def gradient_of_gradient_training(dy, x, gamma, eps, douts):
         """Gradients towards (dy, x, gamma) of `bn3d.reference.gradient_training`.
 
-        With h = normalised x, r = 1/sqrt(variance + eps), <.> the mean over a channel and
+        With h = normalised x, r its factor 1/sqrt(variance + eps), <.> the mean over a channel and
         (u, v, w) the incoming gradients: dx = gamma*r * (dy - <dy> - h*<dy*h>) is derived by dy,
         by h (g below), by r and by gamma; h and r are then derived by x.
         """
@@ -38,8 +38,7 @@ def gradient_of_gradient_training_by(channel_mean: Callable) -> Callable:
         v = per_channel(douts[1], wide)
         w = per_channel(douts[2], wide)
 
-        h, _, variance = normalize(wide, eps)
-        r = ops.rsqrt(variance + eps)
+        h, _, _, r = normalize(wide, eps)
         mean_u, mean_uh = channel_mean(u), channel_mean(u * h)
         mean_dy, mean_dyh = channel_mean(dy), channel_mean(dy * h)
 

@@ -21,6 +21,7 @@ import mindspore as ms
 from mindspore import ops
 
 from bn3d.backends.mixed_precision import unmixed
+from bn3d.backends.snapshots import copy
 from bn3d.backends.split_cells import (
     Group,
     Inference,
@@ -96,8 +97,8 @@ def build(
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
         eps, momentum, reductions = settings
-        y, mean, rest, variance, count, _ = normalize_by_batch(
-            taken(x), float32(gamma), float32(beta), float32(moving_mean), eps, reductions
+        y, mean, rest, variance, _, count, _ = normalize_by_batch(
+            taken(x), float32(copy(gamma)), float32(beta), float32(moving_mean), eps, reductions
         )
         if momentum < 1:
             spare = at_least_one(count) - 1
@@ -109,9 +110,9 @@ def build(
 
     def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
         """y, normalised by the moving statistics. See `bn3d.reference`."""
-        mean, variance = float32(moving_mean), float32(moving_variance)
+        mean, variance = float32(copy(moving_mean)), float32(copy(moving_variance))
         y = normalize_by_constants(
-            taken(x), float32(gamma), float32(beta), mean, variance, settings[0]
+            taken(x), float32(copy(gamma)), float32(beta), mean, variance, settings[0]
         )
         return ops.cast(y, x.dtype)
 

@@ -81,7 +81,9 @@ class Training(nn.Cell):
         self.gradient = TrainingGradient(operators, group)
 
     def construct(self, x, gamma, beta, shift, eps, reductions):
-        """(y, mean, rest, biased variance, count, 1/count)."""
+        """(y, mean, rest, biased variance, rstd, count, 1/count); rstd is 1/sqrt(variance + eps),
+        and 0 where that is infinite.
+        """
         count = values_per_channel(x)
         for _ in range(reductions - 1):
             shift = shift + self.operator_reduce(x, shift)[0] * (1 / at_least_one(count))
@@ -93,14 +95,18 @@ class Training(nn.Cell):
         variance = ops.relu(second - first * first)
         mean = shift + first
         rest = first - (mean - shift)
-        multiplier = gamma * ops.rsqrt(variance + eps)
+        squared = variance + eps
+        rstd = ops.rsqrt(squared)
+        if eps == 0:
+            rstd = ops.select(squared == 0, _zeros_like(rstd), rstd)
+        multiplier = gamma * rstd
         y = self.operator_apply(x, mean, multiplier, beta - rest * multiplier)
-        return y, mean, rest, variance, count, scale
+        return y, mean, rest, variance, rstd, count, scale
 
     def bprop(self, x, gamma, beta, shift, eps, reductions, out, dout):
         """Gradients of y alone: nobody derives by the others."""
-        _, mean, rest, variance, _, scale = out
-        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, variance, scale, eps)
+        _, mean, rest, _, rstd, _, scale = out
+        dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, rstd, scale, eps)
         return dx, dgamma, dbeta, _zeros_like(shift), 0.0, 0
 
 
@@ -116,8 +122,7 @@ class TrainingGradient(nn.Cell):
             channel_mean if group is None else group.channel_mean
         )
 
-    def construct(self, dy, x, gamma, mean, rest, variance, scale, eps):
-        rstd = ops.rsqrt(variance + eps)
+    def construct(self, dy, x, gamma, mean, rest, rstd, scale, eps):
         dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
         dgamma = (about_mean - rest * dbeta) * rstd
         sum_dgamma, sum_dbeta = dgamma, dbeta
@@ -129,7 +134,7 @@ class TrainingGradient(nn.Cell):
         c = a_scaled * sum_dbeta - b * rest
         return self.operator_grad_apply(dy, x, mean, a, b, c), dgamma, dbeta
 
-    def bprop(self, dy, x, gamma, mean, rest, variance, scale, eps, out, dout):
+    def bprop(self, dy, x, gamma, mean, rest, rstd, scale, eps, out, dout):
         wide_eps = _zeros_like(gamma) + eps
         d_dy, d_x, d_gamma = self.second_order(dy, x, gamma, wide_eps, dout)
         # The statistics are functions of x, and were derived as such.

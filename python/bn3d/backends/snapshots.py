@@ -1,0 +1,49 @@
+"""Parameters as they are during the forward pass, for the gradient.
+
+PyNative mode keeps references. What is assigned to a parameter between a forward pass and its
+gradient, an update of the moving statistics as well, would change the gradient.
+"""
+
+from __future__ import annotations
+
+from mindspore import ops
+from mindspore.common import _Function
+
+from bn3d.backends.mixed_precision import unmixed_call
+from bn3d.execution import is_recording
+
+__all__ = ["copies", "copy", "parameter_at"]
+
+
+def _each_anew(*vectors):
+    return tuple([ops.concat((vector,)) for vector in vectors])
+
+
+_copies = unmixed_call(_each_anew)
+
+
+def copies(*vectors):
+    """The values that (C,) vectors have now, where a gradient is to be taken; the vectors
+    themselves otherwise. PyNative mode only.
+    """
+    return _copies(*vectors) if is_recording() else vectors
+
+
+def copy(vector):
+    """The same of one vector, which a gradient towards it goes through, in either mode."""
+    return ops.concat((vector,)) if is_recording() else vector
+
+
+class _ParameterAt(_Function):
+    @staticmethod
+    def forward(ctx, parameter, values):
+        return ops.concat((values,))
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout, None
+
+
+def parameter_at(parameter, values):
+    """Earlier values of a parameter; what is derived by them counts as derived by it."""
+    return _ParameterAt.apply(parameter, values)

@@ -1,0 +1,108 @@
+"""A channel without variance, and no eps: beta while training, as in PyTorch's operator."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+import torch
+from mindspore import Tensor, ops
+
+import bn3d
+from backends import standin
+from bn3d import reference
+from bn3d.backends import native, split, synchronised
+from bn3d.process_groups import Membership
+
+GAMMA, BETA = np.array([2.0, 3.0], np.float32), np.array([0.25, -1.5], np.float32)
+MOVING = np.array([3.0, 1.0], np.float32), np.array([0.0, 4.0], np.float32)
+
+
+def volumes():
+    """The first channel is constant, at a value whose sums are not exact."""
+    rng = np.random.default_rng(3)
+    x, dy = rng.normal(1, 2, (2, 3, 2, 2, 2, 7)).astype(np.float32)
+    x[:, 0] = 0.1
+    return x, dy
+
+
+def by_torch(x, dy, training):
+    """(y, dx, dgamma, dbeta) of the operator; torch.nn.functional refuses eps 0 in training."""
+    tensors = [torch.tensor(a, dtype=torch.float64) for a in (x, GAMMA, BETA)]
+    for tensor in tensors:
+        tensor.requires_grad_()
+    moving = [torch.tensor(a, dtype=torch.float64) for a in MOVING]
+    y = torch.batch_norm(*tensors, *moving, training, 0.1, 0.0, False)
+    y.backward(torch.tensor(dy, dtype=torch.float64))
+    return [a.detach().numpy() for a in (y, *(t.grad for t in tensors))]
+
+
+def by_the_judge(x, dy, training):
+    if training:
+        y, mean, variance, *_ = reference.forward_training(x, GAMMA, BETA, *MOVING, 0.0)
+        return y, *reference.gradient_training(dy, x, GAMMA, mean, variance, 0.0)
+    y = reference.forward_inference(x, GAMMA, BETA, *MOVING, 0.0)
+    return y, *reference.gradient_inference(dy, x, GAMMA, *MOVING, 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("training", [True, False])
+def test_the_judge_is_torch(training):
+    """A moving variance of 0 gives values that are not finite there as well."""
+    x, dy = volumes()
+    if training:
+        x[:, 0] = 3  # PyTorch computes no exact mean of 0.1
+    with np.errstate(invalid="ignore"):
+        results = by_the_judge(x, dy, training)
+    for got, want in zip(results, by_torch(x, dy, training), strict=True):
+        finite = np.isfinite(want)
+        np.testing.assert_array_equal(np.isfinite(got), finite)
+        np.testing.assert_allclose(got[finite], want[finite], rtol=1e-12, atol=1e-12)
+
+
+@pytest.fixture(params=["native", "composed", "ascend", "synchronised"])
+def backend(request, monkeypatch):
+    if request.param in ("native", "composed"):
+        monkeypatch.setenv("BN3D_BACKEND", request.param)
+    elif request.param == "ascend":
+        standin.use(standin.ascend_on_cpu(monkeypatch), monkeypatch)
+    else:
+        monkeypatch.setattr(synchronised.ops, "AllReduce", lambda _operation, _group: ops.identity)
+        functions = synchronised.build.__wrapped__(native, Membership("of 1", 1, 0))
+        module = type(native)("synchronised")
+        vars(module).update(functions._asdict(), settings=split.settings)
+        standin.use(module, monkeypatch)
+    return request.param
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_eps(mode, backend, training):
+    x, dy = volumes()
+    arguments = dict(zip(["gamma_init", "beta_init"], map(Tensor, (GAMMA, BETA)), strict=True))
+    moving = dict(zip(["moving_mean_init", "moving_var_init"], map(Tensor, MOVING), strict=True))
+    layer = bn3d.BatchNorm3d(2, eps=0.0, **arguments, **moving).set_train(training)
+    y, ((dx,), (dgamma, dbeta)) = standin.Gradient(layer)(Tensor(x), Tensor(dy))
+    results = [a.asnumpy() for a in (y, dx, dgamma, dbeta)]
+    with np.errstate(invalid="ignore"):
+        wanted = by_the_judge(x, dy, training)
+    for got, want in zip(results, wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    if training:
+        y, dx, dgamma, _ = results
+        assert (y[:, 0] == BETA[0]).all() and (dx[:, 0] == 0).all() and dgamma[0] == 0
+        assert layer.bn2d.moving_variance.asnumpy()[0] == 0
+
+
+def test_second_derivatives_without_eps(backend):
+    if backend == "ascend":
+        pytest.skip("MindSpore has no second derivatives of a function that it compiled")
+    x, dy = volumes()
+    layer = bn3d.BatchNorm3d(2, eps=0.0, gamma_init=Tensor(GAMMA)).set_train()
+
+    def loss(x):
+        return ops.sin(layer(x) * Tensor(dy)).sum()
+
+    def penalty(x):
+        return ops.square(ms.grad(loss)(x)).sum()
+
+    d_x = ms.grad(penalty)(Tensor(x)).asnumpy()
+    assert (d_x[:, 0] == 0).all()
+    assert np.isfinite(d_x).all() and np.abs(d_x[:, 1]).max() > 0
