@@ -119,7 +119,8 @@ def _read_pickled(path: Path) -> Any:
 
     _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # of a path it looks at the name
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged or holds more than tensors, which bn3d does not unpickle because "
