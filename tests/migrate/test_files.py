@@ -15,7 +15,15 @@ from safetensors.torch import save_file
 
 import bn3d
 from bn3d.migrate import files
-from migrate.resnets import ResNet, TorchResNet, assert_close, torch_resnet, volumes
+from migrate.resnets import (
+    ResNet,
+    TorchResNet,
+    assert_close,
+    build_small,
+    torch_resnet,
+    torch_small,
+    volumes,
+)
 
 
 def saved(path, state):
@@ -125,32 +133,32 @@ def test_no_such_file(tmp_path):
 )
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
 def test_a_file_of_torch_may_have_any_name(tmp_path, name, zipped):
-    state = torch_resnet().state_dict()
+    state = torch_small().state_dict()
     torch.save(state, tmp_path / name, _use_new_zipfile_serialization=zipped)
-    assert bn3d.convert_state_dict(tmp_path / name, ResNet()).complete
+    assert bn3d.convert_state_dict(tmp_path / name, build_small()).complete
 
 
 @pytest.mark.parametrize("name", ["in.bin", "in.pt", "in.ckpt", "in.SAFETENSORS", "in"])
 def test_safetensors_may_have_any_name(tmp_path, name):
-    save_file(torch_resnet().state_dict(), tmp_path / name)
-    assert bn3d.convert_state_dict(tmp_path / name, ResNet()).complete
+    save_file(torch_small().state_dict(), tmp_path / name)
+    assert bn3d.convert_state_dict(tmp_path / name, build_small()).complete
 
 
 @pytest.mark.parametrize("kind", ["ckpt", "safetensors"])
 @pytest.mark.parametrize("name", ["net.ckpt", "net.safetensors", "net.pt", "net.CKPT", "net"])
 def test_a_checkpoint_of_mindspore_may_have_any_name(tmp_path, name, kind):
-    net = ResNet()
+    net = build_small()
     written = tmp_path / f"written.{kind}"
     ms.save_checkpoint(net, str(written), format=kind)
     written.rename(tmp_path / name)
-    conversion = bn3d.to_torch_state_dict(net, checkpoint=tmp_path / name, like=TorchResNet())
-    assert torch.equal(conversion.tensors["fc.weight"], torch.tensor(net.fc.weight.asnumpy()))
+    conversion = bn3d.to_torch_state_dict(net, checkpoint=tmp_path / name, like=torch_small())
+    assert torch.equal(conversion.tensors["1.weight"], torch.tensor(net[1].bn2d.gamma.asnumpy()))
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["out.pth.tar", "out.pyth", "out.bin", "out.PTH"])
 def test_a_file_for_torch_may_have_its_names(tmp_path, name):
-    conversion = bn3d.to_torch_state_dict(ResNet(), output=tmp_path / name)
+    conversion = bn3d.to_torch_state_dict(build_small(), output=tmp_path / name)
     state = torch.load(tmp_path / name, weights_only=True)
     assert state.keys() == conversion.tensors.keys()
 
@@ -172,10 +180,10 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 
 WRITERS = {
     "net.ckpt": lambda path: bn3d.convert_state_dict(
-        torch_resnet().state_dict(), ResNet(), output=path
+        torch_small().state_dict(), build_small(), output=path
     ),
-    "net.pt": lambda path: bn3d.to_torch_state_dict(ResNet(), output=path),
-    "net.safetensors": lambda path: bn3d.to_torch_state_dict(ResNet(), output=path),
+    "net.pt": lambda path: bn3d.to_torch_state_dict(build_small(), output=path),
+    "net.safetensors": lambda path: bn3d.to_torch_state_dict(build_small(), output=path),
 }
 
 
