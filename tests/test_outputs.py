@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+import bn3d
 from bn3d import outputs
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes and links of POSIX")
@@ -125,3 +128,16 @@ def test_what_cannot_be_written_is_an_error(tmp_path, name, error, call):
         call(tmp_path / name)
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "file").read_text() == "old"
+
+
+WRITES = re.compile(r"\.write_(text|bytes)\(|\.savefig\((?!buffer)|open\([^)]*[\"'][wxa]b?[\"']")
+
+
+def test_every_command_writes_this_way():
+    """But the operator package: what installs it is to run without the rest of bn3d."""
+    root = Path(bn3d.__file__).parent
+    for path in root.rglob("*.py"):
+        if path.name == "outputs.py" or path.parent.name == "opp":
+            continue
+        lines = [line for line in path.read_text().splitlines() if WRITES.search(line)]
+        assert all("outputs.write_text(" in line or "(temporary" in line for line in lines), path

@@ -85,3 +85,20 @@ def test_a_state_dict_deeper_in_a_checkpoint():
     assert bn3d.convert_state_dict(checkpoint, build_small(), key="ema.model").complete
     checkpoint = {"a.b": state}  # a key that has a dot itself
     assert bn3d.convert_state_dict(checkpoint, build_small(), key="a.b").complete
+
+
+def test_parameters_of_lazy_modules_have_no_shape_to_fit():
+    lazy = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3, bias=False), torch.nn.LazyBatchNorm3d())
+    with pytest.raises(bn3d.ConversionError, match=r"mismatched: 1\.weight: cannot be read: "):
+        bn3d.convert_state_dict(lazy.state_dict(), build_small())
+    with pytest.raises(ValueError, match=r"'like': 1\.weight is lazy and has no shape yet"):
+        bn3d.to_torch_state_dict(build_small(), like=lazy)
+
+
+def test_a_quantised_tensor_is_named():
+    quantised = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    state = {**torch_small().state_dict(), "1.weight": quantised}
+    with pytest.raises(
+        bn3d.ConversionError, match=r"mismatched: 1\.weight: cannot be read: .*QInt8"
+    ):
+        bn3d.convert_state_dict(state, build_small())

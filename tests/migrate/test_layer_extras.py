@@ -95,7 +95,10 @@ def patched():
         (FrozenAct, "FrozenAct whose forward does more"),
         (FrozenScaled, "FrozenScaled whose forward does more"),
         (lambda: torch.ao.nn.quantized.BatchNorm3d(3), "quantized"),
-        (lambda: torch.ao.nn.intrinsic.BNReLU3d(torch.nn.BatchNorm3d(3), torch.nn.ReLU()), "BNReLU3d"),
+        (
+            lambda: torch.ao.nn.intrinsic.BNReLU3d(torch.nn.BatchNorm3d(3), torch.nn.ReLU()),
+            "BNReLU3d",
+        ),
         (lambda: torch.compile(torch.nn.BatchNorm3d(3)), "OptimizedModule"),
         (lambda: torch.nn.InstanceNorm3d(3), "InstanceNorm3d"),
     ],
@@ -368,3 +371,8 @@ def test_to_torch_warns_of_what_is_left_behind(change, message):
     change(layer)
     with pytest.warns(UserWarning, match=message):
         bn3d.to_torch(layer)
+
+
+def test_a_tensor_of_torch_is_named_as_one(mode):
+    with pytest.raises(TypeError, match=r"x must be a Tensor .* got torch\.Tensor"):
+        bn3d.BatchNorm3d(3)(torch.ones(2, 3, 2, 2, 2))

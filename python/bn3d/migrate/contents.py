@@ -17,7 +17,9 @@ __all__ = ["hint_at_key", "hint_at_names", "is_tensor", "state_dict_in"]
 
 def is_tensor(value: object) -> bool:
     """Whether a value is a tensor of PyTorch, MindSpore or NumPy."""
-    return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic)
+    # Of the class: those of lazy modules have a shape that raises.
+    kind = type(value)
+    return hasattr(kind, "shape") and hasattr(kind, "dtype") and not issubclass(kind, np.generic)
 
 
 def state_dict_in(contents: Any, key: str | None, where: str) -> dict[str, Any]:

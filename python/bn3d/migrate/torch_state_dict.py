@@ -129,7 +129,14 @@ def _checked(like: object) -> dict[str, Any]:
         raise TypeError(
             "'like' must be a torch.nn.Module, or its state dict, got " + type_name(type(like))
         )
-    return state_dict_in(like, None, "'like'")
+    entries = state_dict_in(like, None, "'like'")
+    uninitialized = import_torch("'like'").nn.parameter.UninitializedTensorMixin
+    for name, value in entries.items():
+        if isinstance(value, uninitialized):
+            raise ValueError(
+                f"'like': {name} is lazy and has no shape yet; run the module once first"
+            )
+    return entries
 
 
 def _is_constant(slot: Slot, values: Mapping[str, Parameter] | None) -> bool:
