@@ -11,18 +11,22 @@ from migrate.resnets import build_small, torch_small
 
 
 class Versioned(torch.nn.Sequential):
-    """With an entry in its state dict that is no tensor."""
+    """With an entry in its state dict that is no tensor, or one of a meaning of its own."""
+
+    extra: object = {"version": 1}
 
     def get_extra_state(self):
-        return {"version": 1}
+        return self.extra
 
     def set_extra_state(self, state):
-        assert state == {"version": 1}
+        assert state is self.extra
 
 
 @pytest.mark.parametrize("partial", [False, True])
-def test_entries_that_are_no_tensors_are_dropped(partial, tmp_path):
+@pytest.mark.parametrize("extra", [{"version": 1}, torch.zeros(5, dtype=torch.uint8)])
+def test_entries_that_are_no_tensors_are_dropped(partial, extra, tmp_path):
     module = Versioned(*torch_small())
+    module.extra = extra
     state = {**module.state_dict(), "epoch": 3, "best": np.float64(0.5), "args": {"a": 1}, 7: None}
     conversion = bn3d.convert_state_dict(state, build_small(), partial=partial)
     assert conversion.complete

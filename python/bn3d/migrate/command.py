@@ -48,8 +48,10 @@ def convert(
 ) -> None:
     """Convert a whole network's checkpoint from PyTorch to MindSpore, or back.
 
-    What SOURCE is, its contents say. Exit code 0: written; 1: not all tensors have a place, and
-    nothing was written; 2: wrong use, a damaged file, or PyTorch is missing.
+    What SOURCE is, its contents say.
+
+    Exit code 0: written; 1: not written, for not all tensors have a place;
+    2: wrong use, a damaged file, or PyTorch is missing.
     """
     from bn3d.migrate.report import ConversionError  # noqa: PLC0415, MindSpore takes seconds
 

@@ -12,7 +12,9 @@ import numpy as np
 from bn3d.errors import type_name
 from bn3d.migrate.rules import compile_rules, rename
 
-__all__ = ["hint_at_key", "hint_at_names", "is_tensor", "state_dict_in"]
+__all__ = ["hint_at_key", "hint_at_names", "is_meant", "is_tensor", "state_dict_in"]
+
+_EXTRA = "_extra_state"  # what a module of PyTorch adds to its state dict, of any type
 
 
 def is_tensor(value: object) -> bool:
@@ -20,6 +22,11 @@ def is_tensor(value: object) -> bool:
     # Of the class: those of lazy modules have a shape that raises.
     kind = type(value)
     return hasattr(kind, "shape") and hasattr(kind, "dtype") and not issubclass(kind, np.generic)
+
+
+def is_meant(name: str, value: object) -> bool:
+    """Whether an entry of a state dict is a parameter or buffer."""
+    return is_tensor(value) and name.rpartition(".")[2] != _EXTRA
 
 
 def state_dict_in(contents: Any, key: str | None, where: str) -> dict[str, Any]:
@@ -124,7 +131,7 @@ def _state_dicts(contents: Any, path: str = "", depth: int = 2) -> Iterator[str]
 
 
 def _is_entry(name: object, value: object) -> bool:
-    return isinstance(name, str) and is_tensor(value)
+    return isinstance(name, str) and is_meant(name, value)
 
 
 def _and(hint: str | None) -> str:

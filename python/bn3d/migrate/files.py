@@ -14,7 +14,7 @@ import mindspore as ms
 
 from bn3d import outputs
 from bn3d.errors import first_line, type_name
-from bn3d.migrate.contents import is_tensor, state_dict_in
+from bn3d.migrate.contents import is_meant, state_dict_in
 from bn3d.migrate.formats import Format, format_of
 from bn3d.migrate.pytorch import import_torch
 
@@ -73,10 +73,10 @@ def write_checkpoint(tensors: Mapping[str, ms.Parameter], path: str | PathLike[s
 
 
 def write_torch(tensors: Mapping[str, Any], path: str | PathLike[str]) -> None:
-    """Write the tensors of a state dict, as safetensors where the name says so, or as
-    `torch.save` does.
+    """Write the parameters and buffers of a state dict: safetensors where the name says so, or
+    what `torch.save` writes.
     """
-    tensors = {name: tensor for name, tensor in tensors.items() if is_tensor(tensor)}
+    tensors = {name: tensor for name, tensor in tensors.items() if is_meant(name, tensor)}
     with outputs.replacing(path) as temporary:
         if str(path).lower().endswith(".safetensors"):
             from safetensors.torch import save_file  # noqa: PLC0415, imports PyTorch

@@ -16,7 +16,7 @@ from bn3d.cells import check_net
 from bn3d.errors import check_flag, type_name
 from bn3d.migrate import files
 from bn3d.migrate.arrays import dtype_name, to_numpy
-from bn3d.migrate.contents import hint_at_key, hint_at_names, is_tensor, state_dict_in
+from bn3d.migrate.contents import hint_at_key, hint_at_names, is_meant, is_tensor, state_dict_in
 from bn3d.migrate.report import Conversion, Mapped
 from bn3d.migrate.rules import COUNT, NamingRules, Slot, compile_rules, rename, slots
 
@@ -112,7 +112,7 @@ class _Matching:
         report = self.conversion
         for source, value in self.state.items():
             name = rename(source, patterns)
-            if is_tensor(value):
+            if is_meant(source, value):
                 self.names.add(name)
             # Without a rule of ours the same name is not enough, a rule of the user's is.
             found = [s for s in self.by_name.get(name, ()) if s.torch_name or name != source]
@@ -122,7 +122,7 @@ class _Matching:
                     report.mismatched[source] = reason
                     self.refused.add(slot.parameter.name)
             if not found:
-                meaningless = not is_tensor(value) or name.split(".")[-1] == COUNT
+                meaningless = not is_meant(source, value) or name.split(".")[-1] == COUNT
                 (report.dropped if meaningless else report.unexpected).append(source)
         for slot in self.places:
             name = slot.parameter.name

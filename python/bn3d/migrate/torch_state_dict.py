@@ -13,7 +13,7 @@ from bn3d.cells import check_net
 from bn3d.errors import check_flag, type_name
 from bn3d.migrate import files
 from bn3d.migrate.arrays import dtype_name, to_numpy, to_torch_tensor
-from bn3d.migrate.contents import hint_at_key, hint_at_names, is_tensor, state_dict_in
+from bn3d.migrate.contents import hint_at_key, hint_at_names, is_meant, state_dict_in
 from bn3d.migrate.pytorch import import_torch
 from bn3d.migrate.report import Conversion, Mapped
 from bn3d.migrate.rules import COUNT, NamingRules, Slot, compile_rules, rename, slots
@@ -153,21 +153,21 @@ def _is_constant(slot: Slot, values: Mapping[str, Parameter] | None) -> bool:
 
 def _compare(conversion: Conversion, wanted: Mapping[str, Any] | None, reached: set[str]) -> None:
     """Report what the module has and the network does not give; drop counts it does not have,
-    and give it its own entries back that are no tensors: `load_state_dict` asks for them.
+    and give it its own extra state back: `load_state_dict` asks for it.
     """
     if wanted is None:
         return
     for name, value in wanted.items():
         if name in conversion.tensors or name in reached:
             continue
-        if is_tensor(value):
+        if is_meant(name, value):
             conversion.missing[name] = "no parameter of the network belongs there"
         else:
             conversion.tensors[name] = value
     for name in [name for name in conversion.tensors if name not in wanted]:
         del conversion.tensors[name]
     if not conversion.complete:
-        names = [name for name, value in wanted.items() if is_tensor(value)]
+        names = [name for name, value in wanted.items() if is_meant(name, value)]
         conversion.hint = hint_at_names(reached, names) or hint_at_key(wanted)
 
 
