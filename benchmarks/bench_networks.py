@@ -19,6 +19,7 @@ from bn3d.bench.cases import MODES
 from bn3d.bench.report import describe_run, median, quantiles
 from bn3d.bench.session import measuring_process, usable_cores
 from bn3d.bench.timing import Effort, other_load, take_turns
+from bn3d.outputs import write_text
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def main(
     Console().print(_table(rows))
     output.mkdir(parents=True, exist_ok=True)
     result = {**describe_run(threads), "networks": rows}
-    (output / "networks.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_text(output / "networks.json", json.dumps(result, indent=1) + "\n")
 
 
 def measure(network: Network, effort: Effort) -> dict:

@@ -309,6 +309,10 @@ def test_wrong_inputs(mode, shape, dtype, error, says):
     assert moving(net)[0].tolist() == [0, 0, 0]
 
 
-def test_an_input_that_is_no_tensor():
-    with pytest.raises(TypeError, match=r"BatchNorm3d: x must be a Tensor .* got ndarray"):
-        layer(OURS)(np.ones(SHAPE, np.float32))
+@pytest.mark.parametrize(
+    ("x", "kind"),
+    [(np.ones(SHAPE, np.float32), "numpy.ndarray"), (3, "int")],
+)
+def test_an_input_that_is_no_tensor(mode, x, kind):
+    with pytest.raises(TypeError, match=rf"BatchNorm3d: x must be a Tensor .* got {kind}(\s|$)"):
+        layer(OURS)(x)

@@ -5,7 +5,7 @@ import pytest
 from bn3d.bench.cases import Case
 from bn3d.bench.device import _run
 from bn3d.bench.timing import Effort
-from bn3d.errors import first_line
+from bn3d.errors import check_flag, first_line, type_name
 from bn3d.verify.check import guarded
 
 
@@ -37,3 +37,18 @@ def test_a_benchmark_goes_on_after_an_error_without_text(monkeypatch):
 def test_a_check_that_raises_without_text_failed():
     (check,) = guarded("subject", None, refuse)
     assert not check.ok and check.failure == "NotImplementedError: NotImplementedError"
+
+
+def test_the_name_of_a_type_tells_it_from_another_of_the_same_name():
+    class Tensor:
+        pass
+
+    assert type_name(int) == "int"
+    assert type_name(Case) == "bn3d.bench.cases.Case"
+    assert type_name(Tensor).endswith("test_errors." + Tensor.__qualname__)
+
+
+def test_a_flag_is_a_bool():
+    check_flag("partial", True)
+    with pytest.raises(TypeError, match=r"'partial' must be a bool, got 1 \(int\)"):
+        check_flag("partial", 1)

@@ -11,6 +11,7 @@ from mindspore import nn, ops
 from bn3d import bn2d, execution
 from bn3d.backends import threads
 from bn3d.cell_state import attach, get_state, set_state
+from bn3d.errors import type_name
 from bn3d.torch_style import from_torch_style
 
 __all__ = ["BatchNorm3d"]
@@ -236,7 +237,7 @@ def _wrong_type(got):
 
 @ops.constexpr
 def _refuse(kind):
-    raise _wrong_type(getattr(kind, "__name__", kind))
+    raise _wrong_type(type_name(kind) if isinstance(kind, type) else kind)
 
 
 @ops.constexpr

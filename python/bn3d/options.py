@@ -11,6 +11,8 @@ from pathlib import Path
 
 import typer
 
+from bn3d import outputs
+
 __all__ = ["Device", "file", "folder"]
 
 Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
@@ -38,11 +40,8 @@ def file(path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    there = path.exists()
     try:
-        path.open("a").close()
+        outputs.check(path)
     except OSError as error:
         raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from error
-    if not there:
-        path.unlink()
     return path

@@ -52,6 +52,16 @@ def build():
     return ResNet()
 
 
+def build_small():
+    return nn.SequentialCell(conv(1, 2), bn3d.BatchNorm3d(2))
+
+
+def torch_small():
+    return torch.nn.Sequential(
+        torch.nn.Conv3d(1, 2, 3, padding=1, bias=False), torch.nn.BatchNorm3d(2)
+    )
+
+
 class TorchBlock(torch.nn.Module):
     def __init__(self, inputs, outputs, stride):
         super().__init__()

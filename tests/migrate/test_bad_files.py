@@ -80,6 +80,10 @@ def under(write, suffix):
     return rename
 
 
+def program(path):
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), path)
+
+
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 NO_MAPPING = "is no mapping of names to tensors; it holds"
 
@@ -92,21 +96,21 @@ FILES = [
     ("folder.ckpt", Path.mkdir, "there is no file folder.ckpt"),
     ("empty.pth", Path.touch, "empty.pth is damaged"),
     ("empty.safetensors", Path.touch, "empty.safetensors is damaged"),
-    ("empty.ckpt", Path.touch, "empty.ckpt cannot be read"),
+    ("empty.ckpt", Path.touch, "empty.ckpt is damaged"),
     ("text.pt", text(b"hello world\n"), "text.pt is damaged"),
-    ("text.ckpt", text(b"hello world\n"), "text.ckpt cannot be read"),
+    ("text.ckpt", text(b"hello world\n"), "text.ckpt is damaged"),
     ("page.pt", text(b"<!DOCTYPE html>" + b"x" * 999), "page.pt is damaged"),
-    ("pointer.pt", text(POINTER), "pointer.pt is damaged"),
+    ("pointer.pt", text(POINTER), "pointer.pt is damaged: a pointer of Git LFS"),
     ("pointer.safetensors", text(POINTER), "pointer.safetensors is damaged"),
-    ("pointer.ckpt", text(POINTER), "pointer.ckpt cannot be read"),
+    ("pointer.ckpt", text(POINTER), "pointer.ckpt is damaged"),
     ("gzip.pt", text(b"\x1f\x8b\x08" + bytes(99)), "gzip.pt is damaged"),
     ("length.safetensors", text(b"\xff" * 8 + b"{}"), "length.safetensors is damaged"),
     ("json.safetensors", text(b"\x0a" + bytes(7) + b'{"a":     '), "json.safetensors is damaged"),
     ("half.pt", cut(good_pt, 0.5), "half.pt is damaged"),
     ("most.pt", cut(good_pt, 0.99), "most.pt is damaged"),
     ("half.safetensors", cut(good_safetensors, 0.5), "half.safetensors is damaged"),
-    ("half.ckpt", cut(good_ckpt, 0.5), "half.ckpt cannot be read"),
-    ("most.ckpt", cut(good_ckpt, 0.99), "most.ckpt cannot be read"),
+    ("half.ckpt", cut(good_ckpt, 0.5), "half.ckpt is damaged"),
+    ("most.ckpt", cut(good_ckpt, 0.99), "most.ckpt is damaged"),
     ("start.pt", changed(good_pt, 0), "start.pt is damaged"),
     ("middle.pt", changed(good_pt, 0.5), "middle.pt is damaged"),
     ("index.pt", changed(good_pt, 0.985), "index.pt is damaged"),
@@ -114,17 +118,16 @@ FILES = [
     ("zip.pt", archive({"a": "b"}), "zip.pt is damaged"),
     ("data.pt", archive({"a/data.pkl": "broken", "a/version": "3"}), "data.pt is damaged"),
     ("pickle.pt", text(pickle.dumps({"a": 1})), "pickle.pt is damaged or holds more"),
-    ("safetensors.pt", under(good_safetensors, ".safetensors"), "safetensors.pt is damaged"),
-    ("ckpt.pt", under(good_ckpt, ".ckpt"), "ckpt.pt is damaged"),
-    ("pt.safetensors", under(good_pt, ".pt"), "pt.safetensors is damaged"),
-    ("pt.ckpt", under(good_pt, ".pt"), "pt.ckpt cannot be read"),
+    ("ckpt.pt", under(good_ckpt, ".ckpt"), "out.ckpt must end in .pt or .pth"),
+    ("pt.ckpt", under(good_pt, ".pt"), "out.pt must end in .ckpt"),
+    ("program.pt", program, "program.pt is a program of TorchScript"),
     ("list.pt", torch_file(lambda: [torch.ones(3)]), f"list.pt {NO_MAPPING}"),
     ("tensor.pt", torch_file(lambda: torch.ones(3)), f"tensor.pt {NO_MAPPING}"),
     ("nothing.pt", torch_file(lambda: None), f"nothing.pt {NO_MAPPING}"),
     ("number.pt", torch_file(lambda: 3), f"number.pt {NO_MAPPING}"),
     ("nested.pt", torch_file(lambda: {"model": state()}), f"nested.pt {NO_MAPPING} model"),
     ("numbered.pt", torch_file(lambda: {0: torch.ones(3)}), f"numbered.pt {NO_MAPPING} 0"),
-    ("lists.pt", with_weight(lambda w: w.tolist()), f"lists.pt {NO_MAPPING}"),
+    ("lists.pt", with_weight(lambda w: w.tolist()), "fc.weight: is a list, no tensor"),
     ("no_names.pt", torch_file(dict), "fc.weight is not there"),
     ("shape.pt", with_weight(lambda w: w[:2]), "has shape (2, 8), its place"),
     ("flat.pt", with_weight(torch.flatten), "has shape (24,), its place (3, 8)"),

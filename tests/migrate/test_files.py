@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import stat
 import sys
 
 import mindspore as ms
@@ -13,7 +15,15 @@ from safetensors.torch import save_file
 
 import bn3d
 from bn3d.migrate import files
-from migrate.resnets import ResNet, TorchResNet, assert_close, torch_resnet, volumes
+from migrate.resnets import (
+    ResNet,
+    TorchResNet,
+    assert_close,
+    build_small,
+    torch_resnet,
+    torch_small,
+    volumes,
+)
 
 
 def saved(path, state):
@@ -113,19 +123,85 @@ def test_a_state_dict_inside_another_dict_in_memory():
     assert bn3d.convert_state_dict(checkpoint, ResNet(), key="state_dict").complete
 
 
+def test_no_such_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        bn3d.convert_state_dict(tmp_path / "no.pt", ResNet())
+
+
 @pytest.mark.parametrize(
-    ("name", "error", "message"),
-    [("no.pt", FileNotFoundError, "there is no file"), ("in.onnx", ValueError, "must end in .pt")],
+    "name", ["in.pth.tar", "in.pyth", "in.bin", "in.PTH", "in.ckpt", "in.safetensors", "in", "in.0"]
 )
-def test_no_such_file(tmp_path, name, error, message):
-    with pytest.raises(error, match=message):
-        bn3d.convert_state_dict(tmp_path / name, ResNet())
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
+def test_a_file_of_torch_may_have_any_name(tmp_path, name, zipped):
+    state = torch_small().state_dict()
+    torch.save(state, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    assert bn3d.convert_state_dict(tmp_path / name, build_small()).complete
+
+
+@pytest.mark.parametrize("name", ["in.bin", "in.pt", "in.ckpt", "in.SAFETENSORS", "in"])
+def test_safetensors_may_have_any_name(tmp_path, name):
+    save_file(torch_small().state_dict(), tmp_path / name)
+    assert bn3d.convert_state_dict(tmp_path / name, build_small()).complete
+
+
+@pytest.mark.parametrize("kind", ["ckpt", "safetensors"])
+@pytest.mark.parametrize("name", ["net.ckpt", "net.safetensors", "net.pt", "net.CKPT", "net"])
+def test_a_checkpoint_of_mindspore_may_have_any_name(tmp_path, name, kind):
+    net = build_small()
+    written = tmp_path / f"written.{kind}"
+    ms.save_checkpoint(net, str(written), format=kind)
+    written.rename(tmp_path / name)
+    conversion = bn3d.to_torch_state_dict(net, checkpoint=tmp_path / name, like=torch_small())
+    assert torch.equal(conversion.tensors["1.weight"], torch.tensor(net[1].bn2d.gamma.asnumpy()))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["out.pth.tar", "out.pyth", "out.bin", "out.PTH"])
+def test_a_file_for_torch_may_have_its_names(tmp_path, name):
+    conversion = bn3d.to_torch_state_dict(build_small(), output=tmp_path / name)
+    state = torch.load(tmp_path / name, weights_only=True)
+    assert state.keys() == conversion.tensors.keys()
+
+
+def test_the_other_direction_is_named(tmp_path):
+    torch.save(torch_resnet().state_dict(), tmp_path / "in.ckpt")
+    ms.save_checkpoint(ResNet(), str(tmp_path / "net.ckpt"))
+    with pytest.raises(ValueError, match=r"of PyTorch, not of MindSpore; bn3d\.convert_state_dict"):
+        bn3d.to_torch_state_dict(ResNet(), checkpoint=tmp_path / "in.ckpt")
+    with pytest.raises(ValueError, match=r"not of PyTorch; .* bn3d\.to_torch_state_dict"):
+        bn3d.convert_state_dict(tmp_path / "net.ckpt", ResNet())
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "net.ckpt").write_bytes(b"no checkpoint")
-    with pytest.raises(ValueError, match=r"net\.ckpt cannot be read"):
+    with pytest.raises(ValueError, match=r"net\.ckpt is damaged"):
         bn3d.to_torch_state_dict(ResNet(), checkpoint=tmp_path / "net.ckpt")
+
+
+WRITERS = {
+    "net.ckpt": lambda path: bn3d.convert_state_dict(
+        torch_small().state_dict(), build_small(), output=path
+    ),
+    "net.pt": lambda path: bn3d.to_torch_state_dict(build_small(), output=path),
+    "net.safetensors": lambda path: bn3d.to_torch_state_dict(build_small(), output=path),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes and links of POSIX")
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o002], ids=oct)
+def test_a_checkpoint_has_the_mode_of_any_file_and_goes_through_links(tmp_path, name, umask):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to(f"elsewhere/{name}")
+    before = os.umask(umask)
+    try:
+        WRITERS[name](tmp_path / name)
+    finally:
+        os.umask(before)
+    target = tmp_path / "elsewhere" / name
+    assert stat.S_IMODE(target.lstat().st_mode) == 0o666 & ~umask
+    assert (tmp_path / name).is_symlink()
+    assert [path.name for path in target.parent.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("write", ["write_checkpoint", "write_torch"])

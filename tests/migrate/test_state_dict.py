@@ -14,8 +14,10 @@ from migrate.resnets import (
     ResNet,
     TorchResNet,
     assert_close,
+    build_small,
     mindspore_step,
     torch_resnet,
+    torch_small,
     torch_step,
     volumes,
 )
@@ -287,12 +289,63 @@ def test_the_way_back_is_checked_against_the_module():
         ({"rules": [("a", 1)]}, TypeError, "'rules' must hold pairs"),
         ({"rules": ["ab"]}, TypeError, "'rules' must hold pairs"),
         ({"rules": {"conv": r"\3"}}, ValueError, "does not fit"),
+        ({"rules": 3}, TypeError, r"'rules' must be a mapping, or pairs, .* got 3 \(int\)"),
+        ({"rules": None}, TypeError, "'rules' must be a mapping, or pairs"),
+        ({"rules": "ab"}, TypeError, "'rules' must be a mapping, or pairs"),
         ({"source": {"a": 3}}, ValueError, "'source' is no mapping of names to tensors"),
+        ({"source": {0: torch.ones(1)}}, ValueError, "'source' is no mapping of names to tensors"),
+        (
+            {"source": torch.nn.Linear(1, 1)},
+            TypeError,
+            r"'source' .* torch\.nn.*Linear; give its st",
+        ),
+        ({"source": torch.ones(1)}, TypeError, r"'source' must be .* got torch\.Tensor"),
+        ({"source": None}, TypeError, "'source' must be a path, or a mapping"),
+        ({"key": 3}, TypeError, r"'key' must be a str or None, got 3 \(int\)"),
+        ({"key": ["a"]}, TypeError, "'key' must be a str or None"),
+        ({"partial": 1}, TypeError, r"'partial' must be a bool, got 1 \(int\)"),
+        ({"output": 3}, TypeError, r"'output' must be a path, got 3 \(int\)"),
         ({"output": "net.pt"}, ValueError, "must end in .ckpt"),
         ({"output": "nowhere/net.ckpt"}, FileNotFoundError, "there is no folder"),
     ],
 )
 def test_bad_arguments_are_named(arguments, error, message):
-    arguments = {"source": torch_resnet().state_dict(), "net": ResNet()} | arguments
+    arguments = {"source": torch_small().state_dict(), "net": build_small()} | arguments
     with pytest.raises(error, match=message):
         bn3d.convert_state_dict(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"like": 3}, TypeError, "'like' must be a torch.nn.Module, or its state dict, got int"),
+        ({"like": torch.ones(1)}, TypeError, r"'like' .* got torch\.Tensor"),
+        ({"like": {"a": 3}}, ValueError, "'like' is no mapping of names to tensors"),
+        ({"checkpoint": {}}, TypeError, "'checkpoint' must be a path, got dict"),
+        ({"checkpoint": 3}, TypeError, "'checkpoint' must be a path, got int"),
+        ({"output": 3}, TypeError, r"'output' must be a path, got 3 \(int\)"),
+        ({"output": "net.CKPT"}, ValueError, r"must end in \.pt"),
+        ({"partial": "no"}, TypeError, "'partial' must be a bool"),
+        ({"rules": 3}, TypeError, "'rules' must be a mapping"),
+        ({"net": torch_small()}, TypeError, "'net' must be a mindspore.nn.Cell"),
+    ],
+)
+def test_bad_arguments_of_the_way_back_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        bn3d.to_torch_state_dict(**{"net": build_small()} | arguments)
+
+
+def test_values_that_an_integer_does_not_hold_are_a_mismatch():
+    net = OwnParameter()
+    net.scale = ms.Parameter(ms.Tensor([0], ms.int32), name="scale")
+    for value in (torch.tensor([2**40]), torch.tensor([1.5])):
+        with pytest.raises(bn3d.ConversionError, match="has values beyond int32"):
+            bn3d.convert_state_dict({"scale": value}, net)
+    assert bn3d.convert_state_dict({"scale": torch.tensor([7])}, net).complete
+
+
+def test_a_value_beyond_the_dtype_beside_one_that_is_not_finite():
+    state = torch.nn.Sequential(torch.nn.Linear(2, 2)).double().state_dict()
+    state["0.weight"][0, 0], state["0.weight"][0, 1] = 1e300, float("nan")
+    with pytest.raises(bn3d.ConversionError, match="has values beyond float32"):
+        bn3d.convert_state_dict(state, nn.SequentialCell(nn.Dense(2, 2)))

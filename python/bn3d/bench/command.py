@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from bn3d import outputs
 from bn3d.bench import report
 from bn3d.bench.cases import MODES, STEPS, Case, all_cases, quick_cases
 from bn3d.bench.device import device_table, measure_device
@@ -78,7 +79,7 @@ def bench(
         console=console,
     )
     _print(result, console, profile)
-    (output / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+    outputs.write_text(output / "bench.json", json.dumps(result, indent=1) + "\n")
     console.print(f"wrote {output / 'bench.json'}")
     _draw(result, output / "bench.svg", console)
 
@@ -142,7 +143,8 @@ def _bench_device(device, cases, modes, steps, threads, effort, output, console)
         for name, reason in row["refused"].items():
             console.print(f"{row['mode']} {row['step']} {report.case_of(row)}: {name}: {reason}")
     path = output / f"bench_{device.lower()}.json"
-    path.write_text(json.dumps({**report.describe_run(threads), "layers": rows}, indent=1) + "\n")
+    result = {**report.describe_run(threads), "layers": rows}
+    outputs.write_text(path, json.dumps(result, indent=1) + "\n")
     console.print(f"wrote {path}")
 
 

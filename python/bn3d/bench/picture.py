@@ -12,6 +12,7 @@ import numpy as np
 
 from bn3d.bench.cases import MODES, STEPS
 from bn3d.bench.report import case_of
+from bn3d.outputs import replacing
 
 __all__ = ["draw"]
 
@@ -44,7 +45,8 @@ def draw(layers: list[dict], path: Path) -> None:
     axes[0, 0].invert_yaxis()
     figure.supxlabel("time of a call, in copies of the tensor (1 = one read + one write)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
-    figure.savefig(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
     plt.close(figure)
 
 

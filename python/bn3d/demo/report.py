@@ -17,6 +17,7 @@ from rich.table import Table
 import bn3d
 from bn3d.demo.training import BATCH, PATCH, WARM_UP, Result
 from bn3d.demo.volume import TISSUES, Brain
+from bn3d.outputs import write_text
 
 LABELS = ("nn.BatchNorm3d", "bn3d.BatchNorm3d", "control")
 COLOURS = ("#8a8f98", "#d1495b", "#30638e")
@@ -114,7 +115,7 @@ def write(result: Result, brain: Brain, folder: Path) -> Path:
         notes="\n".join(f"<li>{html.escape(line)}</li>" for line in notes(result)),
     )
     path = folder / "report.html"
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

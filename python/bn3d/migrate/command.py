@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from bn3d.errors import first_line, type_name
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -19,9 +24,14 @@ __all__ = ["convert"]
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A .pt, .pth or .safetensors file; a .ckpt to go back.")
+        Path,
+        typer.Argument(
+            help="A file of torch.save or safetensors; a .ckpt of MindSpore to go back."
+        ),
     ],
-    output: Annotated[Path, typer.Argument(help="A .ckpt file; one of the others to go back.")],
+    output: Annotated[
+        Path, typer.Argument(help="A .ckpt file; to go back .safetensors, .pt, .pth or .bin.")
+    ],
     net: Annotated[
         str,
         typer.Option(help="The network: package.module:function, called without arguments."),
@@ -34,45 +44,80 @@ def convert(
         str | None, typer.Option(help="Where in the file the state dict is, such as state_dict.")
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Write what fits.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="A line for every tensor.")] = False,
 ) -> None:
-    """Convert a whole network's checkpoint from PyTorch to MindSpore, or back."""
+    """Convert a whole network's checkpoint from PyTorch to MindSpore, or back.
+
+    What SOURCE is, its contents say.
+
+    Exit code 0: written; 1: not written, for not all tensors have a place;
+    2: wrong use, a damaged file, or PyTorch is missing.
+    """
     from bn3d.migrate.report import ConversionError  # noqa: PLC0415, MindSpore takes seconds
-    from bn3d.migrate.state_dict import convert_state_dict  # noqa: PLC0415
-    from bn3d.migrate.torch_state_dict import to_torch_state_dict  # noqa: PLC0415
 
     try:
-        rules = [_rule(text) for text in rename or []]
-        network = _build(net)
-        if source.suffix == ".ckpt":
-            if key is not None:
-                raise ValueError(f"--key is for files of PyTorch, and {source} is none")
-            conversion = to_torch_state_dict(
-                network, checkpoint=source, output=output, rules=rules, partial=partial
-            )
-        else:
-            conversion = convert_state_dict(
-                source, network, output=output, rules=rules, key=key, partial=partial
-            )
+        conversion = _convert(source, output, net, rename or [], key, partial)
     except ConversionError as error:
-        _show(error.conversion)
-        typer.echo(
-            f"bn3d: {output} was not written; name what differs with --rename "
-            "PATTERN=REPLACEMENT, or write what fits with --partial",
-            err=True,
-        )
+        _show(error.conversion, verbose)
+        typer.echo(error.conversion.summary)
+        remedy = "name what differs with --rename PATTERN=REPLACEMENT"
+        if error.conversion.mapped:
+            remedy += ", or write what fits with --partial"
+        typer.echo(f"bn3d: {output} was not written; {error.conversion.hint or remedy}", err=True)
         raise typer.Exit(1) from None
     except (ImportError, OSError, TypeError, ValueError) as error:
         typer.echo(f"bn3d: {error}", err=True)
         raise typer.Exit(2) from None
-    _show(conversion)
-    typer.echo(f"wrote {output}")
+    _show(conversion, verbose)
+    typer.echo(f"wrote {output}: {conversion.summary}")
+
+
+def _convert(
+    source: Path, output: Path, net: str, rename: list[str], key: str | None, partial: bool
+) -> Conversion:
+    from bn3d.migrate.formats import Format, format_of  # noqa: PLC0415
+    from bn3d.migrate.state_dict import convert_state_dict  # noqa: PLC0415
+    from bn3d.migrate.torch_state_dict import to_torch_state_dict  # noqa: PLC0415
+
+    rules = [_rule(text) for text in rename]
+    kind = format_of(source)
+    if output.exists() and output.samefile(source):
+        raise ValueError(f"{output} is the file to convert, and would be lost")
+    # Both write safetensors; where it goes tells where it is from.
+    back = kind is Format.MINDSPORE or (
+        kind is Format.SAFETENSORS and not output.name.endswith(".ckpt")
+    )
+    if back and key is not None:
+        raise ValueError(f"--key is for files of PyTorch, and {source} is {kind.value}")
+    with _current_folder_importable():
+        network = _build(net)
+        if back:
+            return to_torch_state_dict(
+                network, checkpoint=source, output=output, rules=rules, partial=partial
+            )
+        return convert_state_dict(
+            source, network, output=output, rules=rules, key=key, partial=partial
+        )
 
 
 def _rule(text: str) -> tuple[str, str]:
-    pattern, equals, replacement = text.partition("=")
+    # At the last one: expressions such as (?=x) have it, names do not.
+    pattern, equals, replacement = text.rpartition("=")
     if not equals:
         raise ValueError(f"--rename must be PATTERN=REPLACEMENT, got {text!r}")
     return pattern, replacement
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """As `python -m` does it. Whatever is put on the path meanwhile stays there."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(folder)
 
 
 def _build(target: str) -> nn.Cell:
@@ -82,39 +127,30 @@ def _build(target: str) -> nn.Cell:
     module, colon, function = target.partition(":")
     if not (module and colon and function):
         raise ValueError(f"--net must be package.module:function, got {target!r}")
-    sys.path.insert(0, str(Path.cwd()))
     try:
         build = getattr(importlib.import_module(module), function, None)
-    except ImportError as error:
-        raise ValueError(f"--net: {module} cannot be imported: {error}") from error
-    finally:
-        sys.path.pop(0)
+    except Exception as error:  # the module is the user's, and may raise anything
+        raise ValueError(f"--net: {module} cannot be imported: {_why(error)}") from error
     if not callable(build):
         raise ValueError(f"--net: {module} has no function {function}")
-    network = build()
+    try:
+        network = build()
+    except Exception as error:  # as above
+        raise ValueError(f"--net: {target} failed: {_why(error)}") from error
     if not isinstance(network, nn.Cell):
         raise TypeError(
-            f"--net: {target} must return a mindspore.nn.Cell, got {type(network).__name__}"
+            f"--net: {target} must return a mindspore.nn.Cell, got {type_name(type(network))}"
         )
     return network
 
 
-def _show(conversion: Conversion) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+def _why(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type_name(type(error))}: {first_line(error)} ({last.filename}:{last.lineno})"
 
-    table = Table("", "tensor", "", box=None, pad_edge=False)
-    for each in conversion.mapped:
-        cast = f", cast from {each.cast_from}" if each.cast_from else ""
-        table.add_row("mapped", each.source, f"{each.target} {each.shape} {each.dtype}{cast}")
-    for name, why in conversion.missing.items():
-        table.add_row("missing", name, why)
-    for name in conversion.unexpected:
-        table.add_row("unexpected", name, "nothing takes it")
-    for name, why in conversion.mismatched.items():
-        table.add_row("mismatched", name, why)
-    for name in conversion.dropped:
-        table.add_row("dropped", name, "has no meaning in MindSpore")
-    console = Console()
-    console.print(table)
-    console.print(conversion.summary)
+
+def _show(conversion: Conversion, verbose: bool) -> None:
+    """A line for each tensor without its place, and for all others if asked for."""
+    lines = [*(conversion.successes() if verbose else ()), *conversion.problems()]
+    for line in lines:
+        typer.echo(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,135 +12,115 @@ from typing import Any
 
 import mindspore as ms
 
-from bn3d.errors import first_line
+from bn3d import outputs
+from bn3d.errors import first_line, type_name
+from bn3d.migrate.contents import is_meant, state_dict_in
+from bn3d.migrate.formats import Format, format_of
 from bn3d.migrate.pytorch import import_torch
 
 __all__ = [
     "MINDSPORE_SUFFIXES",
     "TORCH_SUFFIXES",
     "check_output",
-    "check_tensors",
     "read_checkpoint",
     "read_torch",
-    "state_dict_in",
     "write_checkpoint",
     "write_torch",
 ]
 
-TORCH_SUFFIXES = (".pt", ".pth", ".safetensors")
+# Of files to write. What is read is told by its contents.
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".pyth", ".pth.tar", ".pt.tar", ".safetensors")
 MINDSPORE_SUFFIXES = (".ckpt",)
 
 
-def read_torch(path: str | PathLike, key: str | None = None) -> Mapping[str, Any]:
-    """The state dict in a .pt, .pth or .safetensors file, on the CPU.
+def read_torch(path: str | PathLike[str], key: str | None = None) -> dict[str, Any]:
+    """The state dict in a file of `torch.save` or of safetensors, on the CPU.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, another suffix, damaged, holds objects
+        FileNotFoundError, ValueError: no such file, another format, damaged, holds objects
             other than tensors, or has no `key`.
     """
-    path = _existing(path, TORCH_SUFFIXES)
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
-    return state_dict_in(state, key, str(path))
+    kind = format_of(path)
+    if kind is Format.MINDSPORE:
+        raise ValueError(
+            f"{path} is {kind.value}, not of PyTorch; the way back is bn3d.to_torch_state_dict, "
+            f"or an output that ends in {_any_of(TORCH_SUFFIXES)}"
+        )
+    read = _read_mindspore if kind is Format.SAFETENSORS else _read_pickled
+    return state_dict_in(read(Path(path)), key, str(path))
 
 
-def state_dict_in(contents: Any, key: str | None, where: str) -> Mapping[str, Any]:
-    """The state dict that `contents` are, or hold under `key`.
-
-    Raises:
-        ValueError: there is no `key`, or it is no mapping of names to tensors.
-    """
-    if key is not None:
-        if not isinstance(contents, Mapping) or key not in contents:
-            raise ValueError(f"{where} has no key {key!r}; {_contents(contents)}")
-        contents = contents[key]
-    check_tensors(contents, where)
-    return contents
-
-
-def read_checkpoint(path: str | PathLike) -> dict[str, ms.Parameter]:
-    """The parameters in a .ckpt file.
+def read_checkpoint(path: str | PathLike[str]) -> dict[str, ms.Parameter]:
+    """The parameters in a checkpoint of MindSpore, a protocol buffer or safetensors.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, another suffix, damaged.
+        FileNotFoundError, ValueError: no such file, another format, damaged.
     """
-    path = _existing(path, MINDSPORE_SUFFIXES)
-    try:
-        return ms.load_checkpoint(str(path))
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
+    kind = format_of(path)
+    if kind is Format.PYTORCH:
+        raise ValueError(
+            f"{path} is {kind.value}, not of MindSpore; bn3d.convert_state_dict takes it, with an "
+            f"output that ends in {_any_of(MINDSPORE_SUFFIXES)}"
+        )
+    return _read_mindspore(Path(path))
 
 
-def write_checkpoint(tensors: Mapping[str, ms.Parameter], path: str | PathLike) -> None:
+def write_checkpoint(tensors: Mapping[str, ms.Parameter], path: str | PathLike[str]) -> None:
     """Write a .ckpt file."""
-    with _replacing(path) as temporary:
+    with outputs.replacing(path, ".ckpt") as temporary:
         data = [{"name": name, "data": value} for name, value in tensors.items()]
         ms.save_checkpoint(data, str(temporary))
 
 
-def write_torch(tensors: Mapping[str, Any], path: str | PathLike) -> None:
-    """Write a .pt, .pth or .safetensors file."""
-    with _replacing(path) as temporary:
-        if temporary.suffix == ".safetensors":
+def write_torch(tensors: Mapping[str, Any], path: str | PathLike[str]) -> None:
+    """Write the parameters and buffers of a state dict: safetensors where the name says so, or
+    what `torch.save` writes.
+    """
+    tensors = {name: tensor for name, tensor in tensors.items() if is_meant(name, tensor)}
+    with outputs.replacing(path) as temporary:
+        if str(path).lower().endswith(".safetensors"):
             from safetensors.torch import save_file  # noqa: PLC0415, imports PyTorch
 
             save_file({name: t.clone().contiguous() for name, t in tensors.items()}, temporary)
         else:
-            import_torch(f"writing {path}").save(dict(tensors), temporary)
+            import_torch(f"writing {path}").save(tensors, temporary)
 
 
-def check_output(path: str | PathLike, suffixes: tuple[str, ...]) -> None:
+def check_output(path: str | PathLike[str], suffixes: tuple[str, ...]) -> None:
     """Check before the work that a file can be written.
 
     Raises:
-        ValueError: another suffix. FileNotFoundError: no such folder. IsADirectoryError: a folder.
+        TypeError: no path. ValueError: another suffix.
+        OSError: no such folder, a folder itself, or no permission to write there.
     """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"'output' must be a path, got {path!r} ({type_name(type(path))})")
     path = Path(path)
-    _check_suffix(path, suffixes)
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.absolute().parent} to write {path.name}")
+    name = path.name.lower() if suffixes is TORCH_SUFFIXES else path.name  # MindSpore minds case
+    if not name.endswith(suffixes):
+        raise ValueError(f"{path} must end in {_any_of(suffixes)}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a file to write")
+    if not path.is_symlink() and not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.absolute().parent} to write {path.name}")
+    try:
+        outputs.check(path)
+    except OSError as error:
+        raise type(error)(f"{path} cannot be written: {error.strerror}") from error
 
 
-def check_tensors(state: Any, where: str) -> None:
-    """Raise ValueError for what is no mapping of names to tensors."""
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and hasattr(tensor, "shape") and hasattr(tensor, "dtype")
-        for name, tensor in state.items()
-    ):
-        raise ValueError(
-            f"{where} is no mapping of names to tensors; {_contents(state)}; if one of these is "
-            "the state dict, name it as 'key' (--key)"
-        )
-
-
-def _contents(state: Any) -> str:
-    if isinstance(state, Mapping):
-        names = [str(name) for name in state]
-        return f"it holds {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
-    return f"it holds a {type(state).__module__}.{type(state).__qualname__}"
-
-
-def _existing(path: str | PathLike, suffixes: tuple[str, ...]) -> Path:
-    path = Path(path)
-    _check_suffix(path, suffixes)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    return path
-
-
-def _check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
-    if path.suffix not in suffixes:
-        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+def _any_of(suffixes: tuple[str, ...]) -> str:
+    return " or ".join(suffixes)
 
 
 def _read_pickled(path: Path) -> Any:
     torch = import_torch(f"reading {path}")
     import pickle  # noqa: PLC0415, for its exception: torch reads with weights_only
 
-    _check_sums(path)
+    _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # of a path it looks at the name
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged or holds more than tensors, which bn3d does not unpickle because "
@@ -152,32 +131,43 @@ def _read_pickled(path: Path) -> Any:
         raise ValueError(f"{path} is damaged: {first_line(error)}") from error
 
 
-def _check_sums(path: Path) -> None:
-    """Refuse changed contents: PyTorch's archives have checksums, which it does not look at."""
+def _check_archive(path: Path) -> None:
+    """Refuse programs, and changed contents: PyTorch's archives have checksums, which it does
+    not look at.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
             wrong = archive.testzip()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
         return  # no archive, or a broken one: PyTorch says more about it
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise ValueError(
+            f"{path} is a program of TorchScript; in PyTorch save its tensors alone: "
+            f"torch.save(torch.jit.load({str(path)!r}).state_dict(), ...)"
+        )
     if wrong is not None:
         raise ValueError(f"{path} is damaged: the contents of {wrong} do not fit their checksum")
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    try:
-        return ms.load_checkpoint(str(path), format="safetensors")
-    except Exception as error:  # MindSpore raises what it met, of any class
-        raise ValueError(f"{path} is damaged: {first_line(error)}") from error
+def _read_mindspore(path: Path) -> dict[str, ms.Parameter]:
+    """What MindSpore reads: its own checkpoints, and safetensors of anybody."""
+    ending = "safetensors" if format_of(path) is Format.SAFETENSORS else "ckpt"
+    with _named(path, f".{ending}") as named:
+        try:
+            return ms.load_checkpoint(str(named), format=ending)
+        except Exception as error:  # MindSpore raises what it met, of any class
+            why = first_line(error).replace(str(named), str(path))
+            raise ValueError(f"{path} is damaged: {why}") from error
 
 
 @contextmanager
-def _replacing(path: str | PathLike) -> Iterator[Path]:
-    """A temporary file that takes the place of `path` once it is written."""
-    path = Path(path).absolute()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bn3d-") as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        with temporary.open("r+b") as written:  # Windows syncs no file that is open for reading
-            os.fsync(written.fileno())
-        temporary.chmod(0o644 if not path.exists() else path.stat().st_mode & 0o777)
-        temporary.replace(path)
+def _named(path: Path, suffix: str) -> Iterator[Path]:
+    """The file under a name with a suffix, without which MindSpore does not read it."""
+    if path.name.endswith(suffix):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="bn3d-") as folder:
+        link = Path(folder) / f"{path.name}{suffix}"
+        link.symlink_to(path.absolute())
+        yield link

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import TYPE_CHECKING
 
 import mindspore as ms
-import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import fixed_settings
-from bn3d.migrate.arrays import from_torch_tensor, to_numpy, to_torch_tensor
+from bn3d.migrate import extras
+from bn3d.migrate.arrays import from_torch_tensor, to_torch_tensor
 from bn3d.migrate.pytorch import import_torch
+from bn3d.migrate.torch_layer import AFFINE, STATISTICS, check_module, is_frozen, tensors_of
 from bn3d.sync_batch_norm import SyncBatchNorm3d
 from bn3d.torch_style import from_torch_style
 
@@ -21,16 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["from_torch", "to_torch"]
 
-_STATISTICS = ("running_mean", "running_var")
-_AFFINE = ("weight", "bias")
+_PARAMETERS = dict(
+    zip((*AFFINE, *STATISTICS), ("gamma", "beta", "moving_mean", "moving_variance"), strict=True)
+)
 
 
 def from_torch(module: torch.nn.Module, *, momentum: float | None = None) -> BatchNorm3d:
     """The `bn3d.BatchNorm3d` that computes what a layer of PyTorch computes; for a SyncBatchNorm
     it is a `bn3d.SyncBatchNorm3d` over all devices.
 
-    Parameters and statistics are copied; a weight that is not trained stays so; training or
-    evaluation mode and dtype are those of the module.
+    Parameters and statistics (C,) are copied, each with its dtype; a weight that is not trained
+    stays so; training or evaluation mode is that of the module. What does not come along (hooks,
+    parametrizations, a method `train` of a subclass, a process group) is warned of.
 
     | PyTorch                           | here                                              |
     |-----------------------------------|---------------------------------------------------|
@@ -40,56 +44,54 @@ def from_torch(module: torch.nn.Module, *, momentum: float | None = None) -> Bat
     | Frozen...BatchNorm, buffers only  | `use_batch_statistics=False`, nothing is trained  |
 
     Args:
-        module: `torch.nn.BatchNorm3d`, `torch.nn.SyncBatchNorm` or a frozen batch norm: one
-            that holds weight, bias, running_mean and running_var as buffers.
+        module: `torch.nn.BatchNorm3d`, `torch.nn.SyncBatchNorm` or a subclass that keeps their
+            `forward`, or a frozen batch norm: one that holds weight, bias, running_mean and
+            running_var as buffers, and normalises by them.
         momentum: PyTorch's, the weight of the new value, in place of the module's own; a
             module with momentum None that tracks statistics needs it.
 
     Raises:
         ImportError: PyTorch is not installed.
-        TypeError: `module` is none of these.
-        ValueError: momentum is None or out of range; the module is lazy and has no size yet.
+        TypeError: `module` is none of these, has a `forward` of its own, or tensors of a dtype
+            that is no floating-point one of MindSpore.
+        ValueError: momentum is None or out of range; the module is lazy and has no size yet, or
+            its tensors are on "meta" or do not fit together.
+
+    Example:
+        >>> bn3d.from_torch(torch.nn.BatchNorm3d(8, momentum=0.3)).bn2d.moving_mean.shape
+        (8,)
     """
     torch = import_torch("bn3d.from_torch")
-    frozen = _is_frozen(module, torch)
-    _check_module(module, frozen, torch)
+    frozen = is_frozen(module)
+    check_module(module, frozen)
+    tensors = tensors_of(module)
     if frozen:
         kept, use_batch_statistics = 1.0, False
     else:
         kept, use_batch_statistics = from_torch_style(
             module.momentum if momentum is None else momentum,
             bool(module.track_running_stats),
-            module.running_mean is not None,
+            "running_mean" in tensors,
         )
-    tensors = {name: getattr(module, name, None) for name in (*_AFFINE, *_STATISTICS)}
-    given = [tensor for tensor in tensors.values() if tensor is not None]
-    dtype = from_torch_tensor(given[0]).dtype if given else ms.float32
     synchronised = isinstance(module, torch.nn.SyncBatchNorm)
     layer = (SyncBatchNorm3d if synchronised else BatchNorm3d)(
-        len(given[0]) if given else module.num_features,
+        len(next(iter(tensors.values()))) if tensors else module.num_features,
         float(module.eps),
         kept,
         use_batch_statistics=use_batch_statistics,
-        dtype=dtype,
+        dtype=from_torch_tensor(next(iter(tensors.values()))).dtype if tensors else ms.float32,
     )
-    bn = layer.bn2d
-    for parameter, name in (
-        (bn.gamma, "weight"),
-        (bn.beta, "bias"),
-        (bn.moving_mean, "running_mean"),
-        (bn.moving_variance, "running_var"),
-    ):
-        if tensors[name] is not None:
-            parameter.set_data(from_torch_tensor(tensors[name]).astype(dtype))
-        if name in _AFFINE:
-            parameter.requires_grad = tensors[name] is not None and tensors[name].requires_grad
+    for name, ours in _PARAMETERS.items():
+        parameter = getattr(layer.bn2d, ours)
+        if name in tensors:
+            value = from_torch_tensor(tensors[name])
+            parameter.set_dtype(value.dtype)
+            parameter.set_data(value)
+        if name in AFFINE:
+            parameter.requires_grad = name in tensors and tensors[name].requires_grad
     layer.set_train(module.training)
-    if synchronised and module.process_group is not None:
-        warnings.warn(
-            "bn3d.from_torch: the SyncBatchNorm has a process group of PyTorch, the "
-            "SyncBatchNorm3d made from it spans all devices",
-            stacklevel=2,
-        )
+    for left in extras.of_module(module):
+        warnings.warn(f"bn3d.from_torch: {left}", stacklevel=2)
     return layer
 
 
@@ -97,23 +99,28 @@ def to_torch(layer: nn.BatchNorm3d) -> torch.nn.BatchNorm3d | torch.nn.SyncBatch
     """The `torch.nn.BatchNorm3d` that computes what a layer of MindSpore computes; for a
     `bn3d.SyncBatchNorm3d` it is a SyncBatchNorm over all processes.
 
+    Its parameters and statistics (C,) have one dtype, the least that holds those of all four
+    parameters here: PyTorch's layer refuses to compute with several. What does not come along
+    (hooks, `to_float`, process groups) is warned of.
+
     Args:
-        layer: `bn3d.BatchNorm3d`, or a stock `mindspore.nn.BatchNorm3d` with a child bn2d.
+        layer: `bn3d.BatchNorm3d`, or a stock `mindspore.nn.BatchNorm3d` with a child bn2d, or a
+            subclass that keeps their `construct`.
 
     Raises:
         ImportError: PyTorch is not installed.
-        TypeError: `layer` is none of these.
+        TypeError: `layer` is none of these, or has a `construct` of its own.
         ValueError: `use_batch_statistics` is False and the layer in training mode: no state
             of PyTorch's layer normalises by the statistics while it trains; `set_train(False)`
             first.
+
+    Example:
+        >>> bn3d.to_torch(bn3d.BatchNorm3d(8)).running_var.shape
+        torch.Size([8])
     """
     torch = import_torch("bn3d.to_torch")
-    bn = getattr(layer, "bn2d", None)
-    if not isinstance(layer, nn.BatchNorm3d) or not isinstance(bn, nn.BatchNorm2d):
-        raise TypeError(
-            f"bn3d.to_torch: 'layer' must be a BatchNorm3d of bn3d or mindspore.nn with a child "
-            f"bn2d, got {type(layer).__module__}.{type(layer).__qualname__}"
-        )
+    extras.check_layer(layer)
+    bn = layer.bn2d
     if bn.use_batch_statistics is False and bn.training:
         raise ValueError(
             "bn3d.to_torch: the layer is in training mode with use_batch_statistics=False, and "
@@ -121,51 +128,24 @@ def to_torch(layer: nn.BatchNorm3d) -> torch.nn.BatchNorm3d | torch.nn.SyncBatch
             "call layer.set_train(False) first"
         )
     eps, kept = fixed_settings(layer)
-    values = [to_torch_tensor(p) for p in (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)]
+    parameters: dict[str, Parameter] = {n: getattr(bn, ours) for n, ours in _PARAMETERS.items()}
+    values = {name: to_torch_tensor(parameter) for name, parameter in parameters.items()}
+    dtype = functools.reduce(torch.promote_types, [value.dtype for value in values.values()])
     synchronised = isinstance(layer, SyncBatchNorm3d)
     module = (torch.nn.SyncBatchNorm if synchronised else torch.nn.BatchNorm3d)(
         bn.num_features,
         eps=eps,
         momentum=1 - kept,
         track_running_stats=bn.use_batch_statistics is not True,
-        dtype=values[0].dtype,
+        dtype=dtype,
     )
     with torch.no_grad():
-        for tensor, value in zip(
-            (module.weight, module.bias, module.running_mean, module.running_var),
-            values,
-            strict=True,
-        ):
+        for name, value in values.items():
+            tensor = getattr(module, name)
             if tensor is not None:
                 tensor.copy_(value)
-    module.weight.requires_grad_(bn.gamma.requires_grad)
-    module.bias.requires_grad_(bn.beta.requires_grad)
+    for name in AFFINE:
+        getattr(module, name).requires_grad_(parameters[name].requires_grad)
+    for left in extras.of_layer(layer):
+        warnings.warn(f"bn3d.to_torch: {left}", stacklevel=2)
     return module.train(bool(bn.training))
-
-
-def _is_frozen(module, torch) -> bool:
-    """Whether a module is a batch norm of constants, as detection networks have."""
-    if not isinstance(module, torch.nn.Module) or list(module.parameters(recurse=False)):
-        return False
-    buffers = dict(module.named_buffers(recurse=False))
-    return hasattr(module, "eps") and set(_AFFINE + _STATISTICS) <= buffers.keys()
-
-
-def _check_module(module, frozen: bool, torch) -> None:
-    if isinstance(module, torch.nn.LazyBatchNorm3d):
-        raise ValueError(
-            "bn3d.from_torch: 'module' is a LazyBatchNorm3d without a size; run it once first"
-        )
-    if not frozen and not isinstance(module, torch.nn.BatchNorm3d | torch.nn.SyncBatchNorm):
-        raise TypeError(
-            "bn3d.from_torch: 'module' must be a torch.nn.BatchNorm3d, SyncBatchNorm or a frozen "
-            f"batch norm of four buffers, got {type(module).__module__}."
-            f"{type(module).__qualname__}; for a whole network see bn3d.convert_state_dict"
-        )
-    for name in _AFFINE + _STATISTICS:
-        tensor = getattr(module, name, None)
-        if tensor is not None and tensor.device.type == "meta":
-            raise ValueError(f"bn3d.from_torch: '{name}' is on the meta device and has no values")
-    variance = getattr(module, "running_var", None)
-    if variance is not None and np.any(to_numpy(variance) < 0):
-        raise ValueError("bn3d.from_torch: 'running_var' has negative values")

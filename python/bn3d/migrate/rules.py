@@ -7,12 +7,13 @@ exception: MindSpore's 1-D convolutions are 2-D ones of height 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mindspore import Parameter, mint, nn
 
 from bn3d import new_style
+from bn3d.errors import type_name
 
 __all__ = ["COUNT", "NamingRules", "Slot", "compile_rules", "rename", "slots"]
 
@@ -23,11 +24,13 @@ _BATCH_NORM = _AFFINE | _STATISTICS
 _CONV1D = (nn.Conv1d, nn.Conv1dTranspose)
 _INSTANCE_NORM = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
+_STATISTICAL = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, *_INSTANCE_NORM)
+_NORM = (*_STATISTICAL, nn.LayerNorm, nn.GroupNorm)
+
 # Attribute in MindSpore -> in PyTorch; the first kind that fits counts.
 _RULES: tuple[tuple[tuple[type, ...], dict[str, str]], ...] = (
-    ((nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm), _BATCH_NORM),
-    (_INSTANCE_NORM, _BATCH_NORM),
-    ((nn.LayerNorm, nn.GroupNorm), _AFFINE),
+    (_STATISTICAL, _BATCH_NORM),
+    (_NORM, _AFFINE),
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _SAME),
     ((nn.Conv1dTranspose, nn.Conv2dTranspose, nn.Conv3dTranspose), _SAME),
     ((nn.Dense,), _SAME),
@@ -50,7 +53,10 @@ class Slot:
         torch_name: the name that PyTorch gives to this place, None if no rule covers it.
         reason: why no rule does.
         squeezed: an axis of length 1 that the shape has here and not in PyTorch.
-        optional: whether PyTorch's layer can be without it.
+        absent: the value that a layer of PyTorch computes with that has no such tensor, because
+            it is not affine or tracks no statistics, as the layer here; None: it has one.
+        unused: whether no output of the layer depends on it.
+        bias: of a weight that may be absent, the bias: PyTorch has none without a weight.
         counts: whether PyTorch's layer also has `num_batches_tracked` beside it.
     """
 
@@ -58,7 +64,9 @@ class Slot:
     torch_name: str | None
     reason: str = ""
     squeezed: int | None = None
-    optional: bool = False
+    absent: float | None = None
+    unused: bool = False
+    bias: Slot | None = None
     counts: bool = False
 
     @property
@@ -101,19 +109,39 @@ def _slots_of(cell: nn.Cell, path: tuple[str, ...]) -> Iterator[Slot]:
     if not parameters:
         return
     names = _names(cell)
-    for name, parameter in parameters.items():
+    absent = _absent(cell, parameters)
+    made: dict[str, Slot] = {}
+    for name in sorted(parameters, key="gamma".__eq__):  # gamma last: it refers to beta
         if names is not None and name not in names:
-            kind = f"{type(cell).__module__}.{type(cell).__qualname__}"
-            yield Slot(parameter, None, f"there is no rule for {name} of {kind}")
+            reason = f"there is no rule for {name} of {type_name(type(cell))}"
+            made[name] = Slot(parameters[name], None, reason)
             continue
         torch_name = name if names is None else names[name]
-        yield Slot(
-            parameter,
+        made[name] = Slot(
+            parameters[name],
             ".".join((*path, torch_name)),
             squeezed=2 if isinstance(cell, _CONV1D) and name == "weight" else None,
-            optional=isinstance(cell, _INSTANCE_NORM) and name in _STATISTICS,
+            absent=absent.get(name),
+            unused=name in _STATISTICS and getattr(cell, "use_batch_statistics", None) is True,
+            bias=made.get("beta") if name == "gamma" and name in absent else None,
             counts=name == "moving_variance" and not isinstance(cell, _INSTANCE_NORM),
         )
+    yield from (made[name] for name in parameters)
+
+
+def _absent(cell: nn.Cell, parameters: Mapping[str, Parameter]) -> dict[str, float]:
+    """The parameters that the layer of PyTorch may be without, and the values they stand for."""
+    if not isinstance(cell, _NORM):
+        return {}
+    absent = {}
+    gamma, beta = parameters.get("gamma"), parameters.get("beta")
+    if beta is not None and not beta.requires_grad:
+        absent["beta"] = 0.0
+        if gamma is not None and not gamma.requires_grad:
+            absent["gamma"] = 1.0
+    if isinstance(cell, _INSTANCE_NORM) or getattr(cell, "use_batch_statistics", None) is True:
+        absent |= {"moving_mean": 0.0, "moving_variance": 1.0}
+    return absent
 
 
 def _names(cell: nn.Cell) -> dict[str, str] | None:
@@ -129,13 +157,18 @@ def _names(cell: nn.Cell) -> dict[str, str] | None:
     return None if same or isinstance(cell, getattr(nn, "Linear", ())) else {}
 
 
-def compile_rules(rules: NamingRules) -> list[tuple[re.Pattern[str], str | Callable]]:
+def compile_rules(rules: NamingRules) -> list[tuple[re.Pattern[str], str]]:
     """The user's rules, checked.
 
     Raises:
         TypeError: not pairs of texts.
         ValueError: a pattern is no regular expression.
     """
+    if isinstance(rules, str) or not isinstance(rules, Iterable):
+        raise TypeError(
+            f"'rules' must be a mapping, or pairs, of pattern and replacement, got {rules!r} "
+            f"({type_name(type(rules))})"
+        )
     pairs = list(rules.items() if isinstance(rules, Mapping) else rules)
     compiled = []
     for pair in pairs:
@@ -153,7 +186,7 @@ def compile_rules(rules: NamingRules) -> list[tuple[re.Pattern[str], str | Calla
     return compiled
 
 
-def rename(name: str, rules) -> str:
+def rename(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
     """A name after all rules, one after the other."""
     for pattern, replacement in rules:
         try:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mindspore import nn
+import numpy as np
+from mindspore import Parameter, nn
 
 from bn3d.cells import check_net
+from bn3d.errors import check_flag, type_name
 from bn3d.migrate import files
-from bn3d.migrate.arrays import dtype_name, to_torch_tensor
+from bn3d.migrate.arrays import dtype_name, to_numpy, to_torch_tensor
+from bn3d.migrate.contents import hint_at_key, hint_at_names, is_meant, state_dict_in
 from bn3d.migrate.pytorch import import_torch
 from bn3d.migrate.report import Conversion, Mapped
-from bn3d.migrate.rules import COUNT, NamingRules, compile_rules, rename, slots
+from bn3d.migrate.rules import COUNT, NamingRules, Slot, compile_rules, rename, slots
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["to_torch_state_dict"]
 
@@ -21,9 +27,9 @@ __all__ = ["to_torch_state_dict"]
 def to_torch_state_dict(
     net: nn.Cell,
     *,
-    checkpoint: str | PathLike | None = None,
-    like: Any = None,
-    output: str | PathLike | None = None,
+    checkpoint: str | PathLike[str] | None = None,
+    like: torch.nn.Module | Mapping[str, Any] | None = None,
+    output: str | PathLike[str] | None = None,
     rules: NamingRules = (),
     partial: bool = False,
 ) -> Conversion:
@@ -31,31 +37,46 @@ def to_torch_state_dict(
 
     Args:
         net: the network in MindSpore.
-        checkpoint: .ckpt file whose values are taken instead of the network's own.
+        checkpoint: a checkpoint of MindSpore, .ckpt or safetensors by any name, whose values
+            are taken instead of the network's own.
         like: the `torch.nn.Module`, or its state dict, that the result is for; names and
             shapes are checked against it. None: the result is not checked.
-        output: .pt, .pth or .safetensors file to write; complete or not at all.
+        output: file to write, complete or not at all: .safetensors, or as `torch.save` does
+            .pt, .pth, .bin, .pyth, .pth.tar or .pt.tar.
         rules: (pattern, replacement) regular expressions, applied to PyTorch's names as
             they follow from the network, one after the other.
         partial: convert what fits, and report the rest, instead of an error.
+
+    What PyTorch's layer does not have is dropped: statistics of a layer with
+    `use_batch_statistics=True` (`track_running_stats=False`), gamma of 1 and beta of 0 that are
+    not trained (`affine=False`, `bias=False`). Without `like` that is a guess where they were
+    frozen; with it they are dropped only where it does not have them.
 
     Returns:
         What became of every parameter, and the tensors: `module.load_state_dict(c.tensors)`.
 
     Raises:
-        ConversionError: something is missing, unexpected or does not fit, and not `partial`.
-        FileNotFoundError, TypeError, ValueError: bad arguments, unreadable files.
+        ConversionError: something is missing, unexpected or does not fit, and not `partial`; or
+            nothing fits.
+        OSError, TypeError, ValueError: bad arguments, unreadable files.
         ImportError: PyTorch is not installed.
+
+    Example:
+        >>> net = nn.SequentialCell(nn.Conv3d(1, 8, 3, has_bias=True), bn3d.BatchNorm3d(8))
+        >>> module = torch.nn.Sequential(torch.nn.Conv3d(1, 8, 3), torch.nn.BatchNorm3d(8))
+        >>> module.load_state_dict(bn3d.to_torch_state_dict(net, like=module).tensors)
+        <All keys matched successfully>
     """
     torch = import_torch("bn3d.to_torch_state_dict")
     check_net(net)
+    check_flag("partial", partial)
     patterns = compile_rules(rules)
     if output is not None:
         files.check_output(output, files.TORCH_SUFFIXES)
-    values = None if checkpoint is None else files.read_checkpoint(checkpoint)
+    values = None if checkpoint is None else _read(checkpoint)
     wanted = like.state_dict() if isinstance(like, torch.nn.Module) else like
     if wanted is not None:
-        files.check_tensors(wanted, "'like'")
+        wanted = _checked(wanted)
 
     conversion = Conversion()
     reached, read = set(), set()
@@ -68,9 +89,12 @@ def to_torch_state_dict(
         torch_name = rename(slot.torch_name, patterns)
         reached.add(torch_name)
         value = slot.parameter if values is None else values.get(name)
+        absent = wanted is None or torch_name not in wanted
         if value is None:
             conversion.missing[torch_name] = f"{name} is not in {checkpoint}"
-        elif wanted is not None and torch_name not in wanted:
+        elif absent and _is_constant(slot, values):
+            conversion.dropped.append(name)
+        elif wanted is not None and absent:
             conversion.unexpected.append(name)
         elif reason := _misfit(value.shape, slot.parameter.shape) or (
             wanted is not None and _misfit(slot.torch_shape, wanted[torch_name].shape)
@@ -91,17 +115,62 @@ def to_torch_state_dict(
     return conversion
 
 
+def _read(checkpoint: object) -> dict[str, Parameter]:
+    if not isinstance(checkpoint, str | PathLike):
+        raise TypeError(
+            f"'checkpoint' must be a path, got {type_name(type(checkpoint))}; values in memory "
+            "are loaded into 'net' first: mindspore.load_param_into_net"
+        )
+    return files.read_checkpoint(checkpoint)
+
+
+def _checked(like: object) -> dict[str, Any]:
+    if not isinstance(like, Mapping):
+        raise TypeError(
+            "'like' must be a torch.nn.Module, or its state dict, got " + type_name(type(like))
+        )
+    entries = state_dict_in(like, None, "'like'")
+    uninitialized = import_torch("'like'").nn.parameter.UninitializedTensorMixin
+    for name, value in entries.items():
+        if isinstance(value, uninitialized):
+            raise ValueError(
+                f"'like': {name} is lazy and has no shape yet; run the module once first"
+            )
+    return entries
+
+
+def _is_constant(slot: Slot, values: Mapping[str, Parameter] | None) -> bool:
+    """Whether a layer of PyTorch without this tensor computes the same."""
+    if slot.absent is None:
+        return False
+    if slot.unused:
+        return True
+    value = slot.parameter if values is None else values.get(slot.parameter.name)
+    if value is None or not np.all(to_numpy(value) == slot.absent):
+        return False
+    return slot.bias is None or _is_constant(slot.bias, values)
+
+
 def _compare(conversion: Conversion, wanted: Mapping[str, Any] | None, reached: set[str]) -> None:
-    """Report what the module has and the network does not give; drop counts it does not have."""
+    """Report what the module has and the network does not give; drop counts it does not have,
+    and give it its own extra state back: `load_state_dict` asks for it.
+    """
     if wanted is None:
         return
-    for name in wanted:
-        if name not in conversion.tensors and name not in reached:
+    for name, value in wanted.items():
+        if name in conversion.tensors or name in reached:
+            continue
+        if is_meant(name, value):
             conversion.missing[name] = "no parameter of the network belongs there"
+        else:
+            conversion.tensors[name] = value
     for name in [name for name in conversion.tensors if name not in wanted]:
         del conversion.tensors[name]
+    if not conversion.complete:
+        names = [name for name, value in wanted.items() if is_meant(name, value)]
+        conversion.hint = hint_at_names(reached, names) or hint_at_key(wanted)
 
 
-def _misfit(got, wanted) -> str | None:
+def _misfit(got: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
     got, wanted = tuple(got), tuple(wanted)
     return None if got == wanted else f"has shape {got}, its place {wanted}"

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bn3d import outputs
 from bn3d.options import Device, file
 from bn3d.verify.tolerances import TOLERANCES
 
@@ -66,7 +67,7 @@ def verify(
             "environment": dict(info().rows()),
             "checks": [_as_json(check) for check in checks],
         }
-        output.write_text(json.dumps(report, indent=1) + "\n")
+        outputs.write_text(output, json.dumps(report, indent=1) + "\n")
         console.print(f"wrote {output}")
     raise typer.Exit(1 if wrong else 0)
 
