@@ -32,7 +32,8 @@ fresh() { # fresh NAME: a virtual environment that sees the dependencies
 
 pip() { "$python" -m pip "$@" --quiet --disable-pip-version-check; }
 
-install() { pip install --no-deps --no-build-isolation "$@"; }
+# --ignore-installed: PYTHON may have a bn3d of its own.
+install() { pip install --ignore-installed --no-deps --no-build-isolation "$@"; }
 
 # CMake looks in /usr/bin whatever the PATH is; a compiler that is not there stops that.
 without_compiler() { CC=/nonexistent/cc CXX=/nonexistent/c++ "$@"; }
