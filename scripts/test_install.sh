@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs bn3d in every way that users do, each in a directory of its own whose name has a space,
 # trains a layer with it, and uninstalls it again: scripts/test_install.sh [WAY...]
-# Ways: wheel sdist editable no-compiler native-off offline user. Set PYTHON for another interpreter.
+# Ways: wheel sdist editable no-compiler (which fails, and says how to go on) native-off (without a
+# compiler, too) old-systems (a wheel of scripts/wheels.sh) offline user. Set PYTHON for another interpreter.
 # MindSpore and the other dependencies come from the environment of PYTHON (system-site-packages),
 # so that interpreter needs them, with pip, scikit-build-core, cmake, ninja and auditwheel; for
 # `user`, at a place that every user may read.
@@ -12,7 +13,7 @@ PYTHON=${PYTHON:-python3}
 work=$(mktemp -d "${TMPDIR:-/tmp}/bn3d install.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 ways=("$@")
-[[ ${#ways[@]} == 0 ]] && ways=(wheel sdist editable no-compiler native-off offline user)
+[[ ${#ways[@]} == 0 ]] && ways=(wheel sdist editable no-compiler native-off old-systems offline user)
 
 cd "$work" || exit 1
 
@@ -31,7 +32,11 @@ fresh() { # fresh NAME: a virtual environment that sees the dependencies
 
 pip() { "$python" -m pip "$@" --quiet --disable-pip-version-check; }
 
-install() { pip install --no-deps --no-build-isolation "$@"; }
+# --ignore-installed: PYTHON may have a bn3d of its own.
+install() { pip install --ignore-installed --no-deps --no-build-isolation "$@"; }
+
+# CMake looks in /usr/bin whatever the PATH is; a compiler that is not there stops that.
+without_compiler() { CC=/nonexistent/cc CXX=/nonexistent/c++ "$@"; }
 
 trains() { # trains BACKEND
   (cd / && "$python" - "$1" <<'PYTHON'
@@ -78,14 +83,19 @@ way() {
       sources editable && fresh editable && install --editable "$work/sources of editable" &&
         trains native && leaves_nothing ;;
     no-compiler)
-      # CMake looks in /usr/bin whatever the PATH is; a compiler that is not there stops that.
-      sources no-compiler && fresh "no compiler" &&
-        CC=/nonexistent/cc CXX=/nonexistent/c++ install "$work/sources of no-compiler" &&
-        trains composed && leaves_nothing ;;
+      sources no-compiler && fresh "no compiler" || return
+      local said
+      said=$(without_compiler install "$work/sources of no-compiler" 2>&1) &&
+        echo "installed without a compiler" && return 1
+      grep -q "needs a C++ compiler" <<<"$said" && grep -q "CMAKE_ARGS=-DBN3D_NATIVE=OFF" <<<"$said" ||
+        { echo "does not say what to do: $said"; return 1; } ;;
     native-off)
       sources native-off && fresh native-off &&
-        CMAKE_ARGS=-DBN3D_NATIVE=OFF install "$work/sources of native-off" && trains composed &&
-        leaves_nothing ;;
+        CMAKE_ARGS=-DBN3D_NATIVE=OFF without_compiler install "$work/sources of native-off" &&
+        trains composed && leaves_nothing ;;
+    old-systems)
+      fresh old-systems && PYTHON=$PYTHON "$root/scripts/wheels.sh" "$work/old systems" &&
+        install "$work/old systems"/*"$(uname -m).whl" && trains native && leaves_nothing ;;
     offline)
       [[ -e $(echo "$work"/dist/*.whl) ]] || build wheel
       fresh offline && install --no-index --find-links "$work/dist" bn3d && trains native &&

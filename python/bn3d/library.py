@@ -85,8 +85,8 @@ def _find() -> Path:
         if path.is_file():
             return path.resolve()
     raise LibraryError(
-        f"{LIBRARY_NAME} is not installed: bn3d was built without a C++ compiler or with "
-        "BN3D_NATIVE=OFF; install g++ or clang++ and reinstall bn3d"
+        f"{LIBRARY_NAME} is not installed: bn3d was built with BN3D_NATIVE=OFF, or these are its "
+        "sources; install g++ or clang++ and reinstall bn3d"
     )
 
 

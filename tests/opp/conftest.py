@@ -46,7 +46,7 @@ def sources(tmp_path: Path) -> Path:
     """A copy of the repository's sources, to be broken."""
     root = tmp_path / "sources"
     root.mkdir()
-    for name in ("CMakeLists.txt", "CMakePresets.json", "pyproject.toml"):
+    for name in ("CMakeLists.txt", "CMakePresets.json"):
         shutil.copy(REPOSITORY / name, root)
     shutil.copytree(REPOSITORY / "op_proto", root / "op_proto")
     shutil.copytree(REPOSITORY / "op_impl" / "ai_core", root / "op_impl" / "ai_core")

@@ -1,6 +1,6 @@
 """Packs the operator package: one executable file with the vendor tree and its installer.
 
-The file is a Python zip application: `./bn3d-opp-0.1.0-aarch64.run install`.
+The file is a Python zip application: `./bn3d-opp-VERSION-aarch64.run install`.
 
     __main__.py, bn3d/opp/...                        the installer
     package/version.info, package/SHA256SUMS
@@ -18,11 +18,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+from .. import __version__
 from ..operators import OPERATORS
 from . import cann, op_info, validate
 from .support import SOCS
 
-__all__ = ["PackageError", "find_sources", "main", "project_version", "vendor_tree", "write"]
+__all__ = ["PackageError", "find_sources", "main", "vendor_tree", "write"]
 
 _HERE = Path(__file__).parent
 _TBE = "op_impl/ai_core/tbe"
@@ -40,15 +41,6 @@ def find_sources() -> Path:
         if (candidate / "op_proto").is_dir() and (candidate / "CMakePresets.json").is_file():
             return candidate
     raise PackageError(f"the operator sources are missing beside {_HERE}; reinstall bn3d")
-
-
-def project_version(sources: Path) -> str:
-    """The version in pyproject.toml."""
-    for line in (sources / "pyproject.toml").read_text().splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "version":
-            return value.strip().strip('"')
-    raise PackageError(f"no version in {sources / 'pyproject.toml'}")
 
 
 def vendor_tree(
@@ -75,7 +67,7 @@ def vendor_tree(
     # Not directly in op_proto/: the engine looks there only if lib/ is absent.
     tree[f"op_proto/lib/linux/{arch}/{library.name}"] = library.read_bytes()
     lines = [
-        f"bn3d_version={project_version(sources)}",
+        f"bn3d_version={__version__}",
         f"bn3d_arch={arch}",
         f"bn3d_socs={','.join(soc.name for soc in SOCS)}",
     ]
