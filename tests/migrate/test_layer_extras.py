@@ -120,7 +120,6 @@ def patched():
             lambda: torch.ao.nn.intrinsic.BNReLU3d(torch.nn.BatchNorm3d(3), torch.nn.ReLU()),
             "BNReLU3d",
         ),
-        (lambda: torch.compile(torch.nn.BatchNorm3d(3)), "OptimizedModule"),
         (lambda: torch.nn.InstanceNorm3d(3), "InstanceNorm3d"),
     ],
 )
