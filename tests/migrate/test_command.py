@@ -96,7 +96,7 @@ def test_a_checkpoint_of_data_parallel(run, source, tmp_path):
     ("arguments", "message"),
     [
         (["--net", "migrate.resnets"], "--net must be package.module:function"),
-        (["--net", "no_such_module:build"], "no_such_module cannot be imported"),
+        (["--net", "no_such_module:build"], "Error: No module named 'no_such_module'\n"),
         (["--net", "migrate.resnets:nothing"], "has no function nothing"),
         (["--net", "migrate.resnets:torch_resnet"], "must return a mindspore.nn.Cell"),
         ([*NET, "--rename", "abc"], "--rename must be PATTERN=REPLACEMENT"),

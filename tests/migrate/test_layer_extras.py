@@ -73,6 +73,26 @@ class FrozenAct(Frozen3d):
         return torch.nn.functional.leaky_relu(super().forward(x))
 
 
+class FrozenInEvaluation(Frozen3d):
+    """Normalises by the batch while it trains, and counts."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x - x.mean() if self.training else super().forward(x)
+
+
+class OfBuffers(torch.nn.BatchNorm3d):
+    """A stock layer whose weights are constants."""
+
+    def __init__(self, features):
+        super().__init__(features, affine=False)
+        for name in ("weight", "bias"):
+            delattr(self, name)
+            self.register_buffer(name, torch.full((features,), 2.0))
+
+
 class FrozenScaled(Frozen):
     def forward(self, x):
         return super().forward(x) * 1.01
@@ -93,13 +113,13 @@ def patched():
         (lambda: SyncAct(3), "SyncAct with a forward of its own"),
         (patched, "BatchNorm3d with a forward of its own"),
         (FrozenAct, "FrozenAct whose forward does more"),
+        (FrozenInEvaluation, "FrozenInEvaluation whose forward does more"),
         (FrozenScaled, "FrozenScaled whose forward does more"),
         (lambda: torch.ao.nn.quantized.BatchNorm3d(3), "quantized"),
         (
             lambda: torch.ao.nn.intrinsic.BNReLU3d(torch.nn.BatchNorm3d(3), torch.nn.ReLU()),
             "BNReLU3d",
         ),
-        (lambda: torch.compile(torch.nn.BatchNorm3d(3)), "OptimizedModule"),
         (lambda: torch.nn.InstanceNorm3d(3), "InstanceNorm3d"),
     ],
 )
@@ -125,6 +145,23 @@ def test_a_frozen_layer_is_recognised_by_what_it_computes(kind, dtype):
         eps=theirs.eps,
     )
     assert_close(ours(ms.Tensor(x)).asnumpy(), wanted, 1e-5)
+
+
+def test_to_look_at_a_frozen_layer_does_not_change_it():
+    module = FrozenInEvaluation()
+    with pytest.raises(TypeError):
+        bn3d.from_torch(module)
+    assert module.training and module.calls == 0
+
+
+def test_constants_in_a_stock_layer_are_not_frozen_statistics():
+    theirs = OfBuffers(3)
+    ours = bn3d.from_torch(theirs)
+    assert not ours.trainable_params()
+    x = batch()
+    for _ in range(2):
+        assert_close(ours(ms.Tensor(x)).asnumpy(), theirs(torch.tensor(x)), 1e-6)
+    assert_close(ours.bn2d.moving_mean.asnumpy(), theirs.running_mean, 1e-6)
 
 
 def test_a_subclass_that_keeps_the_forward_is_taken_without_a_word(recwarn):

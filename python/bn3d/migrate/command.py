@@ -145,8 +145,14 @@ def _build(target: str) -> nn.Cell:
 
 
 def _why(error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type_name(type(error))}: {first_line(error)} ({last.filename}:{last.lineno})"
+    """What was raised, and where in the user's files."""
+    ours = (__file__, importlib.__file__)
+    where = [
+        f" ({frame.filename}:{frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in ours and not frame.filename.startswith("<")
+    ]
+    return f"{type_name(type(error))}: {first_line(error)}{where[-1] if where else ''}"
 
 
 def _show(conversion: Conversion, verbose: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,37 +23,51 @@ STATISTICS = ("running_mean", "running_var")
 
 
 def is_frozen(module: object) -> bool:
-    """Whether a module is a batch norm of constants, as detection networks have."""
+    """Whether a module is a batch norm of constants, as detection networks have, by its four
+    buffers and a forward of its own.
+    """
     torch = import_torch("bn3d.from_torch")
     if not isinstance(module, torch.nn.Module) or list(module.parameters(recurse=False)):
         return False
     buffers = dict(module.named_buffers(recurse=False))
-    return hasattr(module, "eps") and {*AFFINE, *STATISTICS} <= buffers.keys()
+    return (
+        hasattr(module, "eps")
+        and {*AFFINE, *STATISTICS} <= buffers.keys()
+        and not (isinstance(module, _stock()) and _keeps_forward(module))
+    )
 
 
 def check_module(module: object, frozen: bool) -> None:
     """Raise TypeError for what is no batch norm, or more than one."""
-    torch = import_torch("bn3d.from_torch")
     kind = type_name(type(module))
-    stock = (torch.nn.BatchNorm3d, torch.nn.LazyBatchNorm3d, torch.nn.SyncBatchNorm)
-    if not frozen and not isinstance(module, stock):
+    if frozen:
+        _check_forward(module)
+    elif not isinstance(module, _stock()):
         raise TypeError(
             "bn3d.from_torch: 'module' must be a torch.nn.BatchNorm3d, SyncBatchNorm or a frozen "
             f"batch norm of four buffers, got {kind}; for a whole network see "
             "bn3d.convert_state_dict"
         )
-    if not frozen and (
-        type(module).forward not in [each.forward for each in stock]
-        or "forward" in vars(module)
-        or type(module).__call__ is not torch.nn.Module.__call__
-    ):
+    elif not _keeps_forward(module):
         raise TypeError(
             f"bn3d.from_torch: 'module' is a {kind} with a forward of its own, which a layer of "
             "bn3d would not have; for the normalisation alone load its state_dict() into a "
             "torch.nn.BatchNorm3d, and convert that"
         )
-    if frozen:
-        _check_forward(module)
+
+
+def _stock() -> tuple[type[torch.nn.Module], ...]:
+    torch = import_torch("bn3d.from_torch")
+    return (torch.nn.BatchNorm3d, torch.nn.LazyBatchNorm3d, torch.nn.SyncBatchNorm)
+
+
+def _keeps_forward(module: torch.nn.Module) -> bool:
+    torch = import_torch("bn3d.from_torch")
+    return (
+        type(module).forward in [each.forward for each in _stock()]
+        and "forward" not in vars(module)
+        and type(module).__call__ is torch.nn.Module.__call__
+    )
 
 
 def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -111,30 +127,41 @@ def _check_forward(module: torch.nn.Module) -> None:
     given = torch.tensor(mean + deviation * np.linspace(-3, 3, 7))
     given = given.to(tensors["weight"].device, _common_dtype(tensors))
     x = to_numpy(given).astype(np.float64)  # rounded
-    scale = np.abs(weight) * (np.abs(mean) / deviation + 3) + np.abs(bias)
     with np.errstate(all="ignore"):
         wanted = weight * (x - mean) / deviation + bias
+        scale = np.abs(weight) * (np.abs(mean) / deviation + 3) + np.abs(bias)
     tolerance = 16 * torch.finfo(given.dtype).eps * scale
-    failure: BaseException | None = None
-    for shape in ((1, len(mean), 7, 1, 1), (1, len(mean), 7, 1)):  # those of 2-D are as good
-        try:
-            with torch.no_grad():
-                y = to_numpy(module.forward(given.clone().reshape(shape))).astype(np.float64)
-        except Exception as error:  # it may raise anything
-            failure = failure or error
-            continue
-        if y.size == wanted.size and np.all(np.abs(y.reshape(wanted.shape) - wanted) <= tolerance):
-            return
-        failure = None
-        break
     does = "does more than to normalise by its four buffers"
-    if failure is not None:
-        does = f"does not run ({first_line(failure)})"
+    try:
+        if all(
+            y.size == wanted.size and np.all(np.abs(y.reshape(wanted.shape) - wanted) <= tolerance)
+            for y in _outputs(module, given)
+        ):
+            return
+    except Exception as error:  # it may raise anything
+        does = f"does not run ({first_line(error)})"
     raise TypeError(
         f"bn3d.from_torch: 'module' is a {type_name(type(module))} whose forward {does}; for the "
         "normalisation alone copy the buffers into a torch.nn.BatchNorm3d in evaluation mode, and "
         "convert that"
     )
+
+
+def _outputs(module: torch.nn.Module, x: torch.Tensor) -> Iterator[np.ndarray]:
+    """What a module makes of x (C, n) in evaluation and in training, without changing it. One for
+    2-D is as good as one for 3-D.
+    """
+    torch = import_torch("bn3d.from_torch")
+    volume = x.reshape(1, *x.shape, 1, 1)
+    module = copy.deepcopy(module)
+    for training in (False, True):
+        module.train(training)
+        with torch.no_grad():
+            try:
+                y = module.forward(volume.clone())
+            except Exception:  # it may raise anything; what it raises now is told
+                y = module.forward(volume[..., 0].clone())
+        yield to_numpy(y).astype(np.float64)
 
 
 def _common_dtype(tensors: dict[str, torch.Tensor]) -> torch.dtype:
