@@ -146,7 +146,8 @@ class BatchNorm3d(nn.BatchNorm3d):
         """Normalise x; see the class."""
         if not isinstance(x, ms.Tensor):
             _refuse(type(x))
-        _check_input(x.shape, x.dtype, self.bn2d.num_features)
+        bn = self._bn2d
+        _check_input(x.shape, x.dtype, bn.num_features)
         if execution.is_exporting():
             return self._construct_stock(x)
         threads.follow()
@@ -161,7 +162,6 @@ class BatchNorm3d(nn.BatchNorm3d):
             # Mixed precision at level "auto" computes exp, and BatchNorm, in float32; our
             # operators are not on its list.
             x = ops.cast(x, ms.float32)
-        bn = self.bn2d
         if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
             settings = self._settings
             if execution.is_recomputing():
@@ -179,7 +179,11 @@ class BatchNorm3d(nn.BatchNorm3d):
         PyNative mode. A cell does that for its own ones, when it is called; bn2d never is.
         """
         super()._init_check()
-        self.bn2d._init_check()
+        self._bn2d._init_check()
+
+    @property
+    def _bn2d(self):
+        return bn2d.unwrapped(self)
 
     def _group(self):
         """Membership in a group whose devices share their batch statistics, None alone."""

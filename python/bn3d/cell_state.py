@@ -10,7 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from bn3d import backends
 from bn3d.backends import split, synchronised
-from bn3d.bn2d import BatchNorm2d
+from bn3d.bn2d import BatchNorm2d, unwrapped
 from bn3d.process_groups import Membership
 
 __all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
@@ -29,7 +29,7 @@ def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
     """Eps and momentum of a stock cell, from the operator that it computes with: they were
     fixed when it was built, whatever was assigned to `cell.bn2d.eps` since.
     """
-    batch_norm = cell.bn2d.bn_train
+    batch_norm = unwrapped(cell).bn_train
     return float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
 
 
@@ -68,11 +68,13 @@ def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:
     pickled nor copied, and `set_state` makes them again.
     """
     eps, momentum = fixed_settings(cell)
+    inner = unwrapped(cell)
     return {
         "eps": eps,
         "momentum": momentum,
         "cell": _without_operators(cell),
-        "bn2d": (type(cell.bn2d), _without_operators(cell.bn2d)),
+        "bn2d": (type(inner), _without_operators(inner)),
+        "around bn2d": None if inner is cell.bn2d else (type(cell.bn2d), cell.bn2d.dtype),
     }
 
 
@@ -82,6 +84,9 @@ def set_state(cell: nn.BatchNorm3d, state: dict[str, Any]) -> None:
     operators = _cell_like(inner_class, state["eps"], state["momentum"])
     inner = inner_class.__new__(inner_class)
     _set_with_operators(inner, inner_state, operators.bn2d)
+    if state["around bn2d"] is not None:
+        wrapper, dtype = state["around bn2d"]
+        inner = wrapper(inner, dtype)
     _set_with_operators(cell, state["cell"], operators)
     cell._cells["bn2d"] = inner
     cell._cells.move_to_end("bn2d", last=False)
