@@ -183,7 +183,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         return None
 
     def extend_repr(self):
-        return ""  # the child bn2d says it all
+        return f"backend={self._backend}"  # the child bn2d says the rest
 
     def __getstate__(self):
         return get_state(self)

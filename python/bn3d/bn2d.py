@@ -10,8 +10,9 @@ import inspect
 
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
+from mindspore.train.amp import _OutputTo16
 
-__all__ = ["BatchNorm2d", "build"]
+__all__ = ["BatchNorm2d", "build", "inner"]
 
 
 def build(
@@ -57,6 +58,14 @@ def build(
         gamma=parameter(gamma_init, "gamma", affine),
         beta=parameter(beta_init, "beta", affine),
     )
+
+
+def inner(layer: nn.Cell) -> nn.Cell:
+    """The child of a layer, also where mixed precision with a `black_list` that names it has
+    put a cell around it, which casts its output.
+    """
+    child = layer.bn2d
+    return child._backbone if isinstance(child, _OutputTo16) else child
 
 
 class BatchNorm2d(nn.BatchNorm2d):

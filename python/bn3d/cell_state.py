@@ -10,7 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from bn3d import backends
 from bn3d.backends import split, synchronised
-from bn3d.bn2d import BatchNorm2d
+from bn3d.bn2d import BatchNorm2d, inner
 from bn3d.process_groups import Membership
 
 __all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
@@ -21,6 +21,7 @@ _ATTACHED = (
     "_settings",
     "_settings_without_update",
     "_half",
+    "_backend",
 )
 _MADE_AGAIN = (*_ATTACHED, "_primitives", "_compile_cache", "_cells")
 
@@ -29,7 +30,7 @@ def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
     """Eps and momentum of a stock cell, from the operator that it computes with: they were
     fixed when it was built, whatever was assigned to `cell.bn2d.eps` since.
     """
-    batch_norm = cell.bn2d.bn_train
+    batch_norm = inner(cell).bn_train
     return float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
 
 
@@ -41,7 +42,8 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
         ValueError, RuntimeError: as `backends.choose` and the backend's `settings`; the cell is
             as it was.
     """
-    backend = backends.choose().module
+    choice = backends.choose()
+    backend = choice.module
     if hasattr(backend, "LIBRARY"):
         backend.LIBRARY.set_threads(ms.get_context("runtime_num_threads"))
     functions, settings = backend, backend.settings
@@ -54,15 +56,16 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
         settings(eps, momentum),
         settings(eps, 1.0),
         Tensor([0], ms.float16),
+        choice.label,
     )
     for name, value in zip(_ATTACHED, values, strict=True):
-        setattr(cell, name, value)
+        nn.Cell.__setattr__(cell, name, value)  # not by a __setattr__ of the network's own
 
 
 def detach(cell: nn.BatchNorm3d) -> None:
     """Take away what `attach` gave."""
     for name in _ATTACHED:
-        delattr(cell, name)
+        nn.Cell.__delattr__(cell, name)
 
 
 def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:
