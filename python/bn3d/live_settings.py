@@ -34,7 +34,7 @@ def set_attribute(cell: nn.Cell, name: str, value: object) -> None:
             the layer is as it was.
     """
     assign = cell._bn3d_stock_class.__setattr__
-    child = cell._cells.get("bn2d")
+    child = vars(cell).get("_cells", {}).get("bn2d")  # none while it is unpickled
     if name == "training" and child is not None:
         child.training = value
     if name not in _READ_AT_EVERY_CALL or child is None:

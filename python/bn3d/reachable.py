@@ -117,7 +117,7 @@ def _held(value: object, classes: _Classes) -> Iterator[Items]:
             yield range(len(items)), items
     if issubclass(cls, dict):
         yield dict.keys(value), dict.values(value)
-        yield range(len(value)), dict.keys(value)
+        yield range(dict.__len__(value)), dict.keys(value)
         if cls is dict:
             return
     if issubclass(cls, FunctionType):
