@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import mint, nn, ops
+from mindspore import amp, mint, nn, ops
 
 import bn3d
 import networks
@@ -153,3 +156,127 @@ def test_what_cannot_be_frozen_is_refused_and_nothing_changed(net, error, messag
 def test_affine_must_be_a_bool():
     with pytest.raises(TypeError, match="'affine' must be a bool, got 1"):
         bn3d.freeze(bn3d.BatchNorm3d(3), affine=1)
+
+
+class Tied(nn.Cell):
+    """Two layers with one gamma."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.BatchNorm3d(3), nn.BatchNorm3d(3)
+        self.b.bn2d.gamma = self.a.bn2d.gamma
+
+    def construct(self, x):
+        return self.b(self.a(x))
+
+
+def state(net):
+    """What freeze changes: by parameter, and by layer."""
+    layers = [cell.bn2d for _, cell in net.cells_and_names() if isinstance(cell, nn.BatchNorm3d)]
+    return (
+        [(p.name, p.requires_grad) for p in net.get_parameters()],
+        [bn.use_batch_statistics for bn in layers],
+        [sorted(vars(bn)) for bn in layers],
+    )
+
+
+def freeze_affine(net):
+    bn3d.freeze(net, affine=True)
+
+
+WAYS = {
+    "once": [freeze_affine],
+    "twice, then affine": [bn3d.freeze, freeze_affine],
+    "affine first": [freeze_affine, bn3d.freeze],
+    "a part first": [lambda net: freeze_affine(net.a), freeze_affine],
+    "the whole first": [freeze_affine, lambda net: freeze_affine(net.b)],
+    "swapped after": [freeze_affine, bn3d.swap],
+    "swapped before": [bn3d.swap, freeze_affine, bn3d.restore],
+    "a part thawed": [freeze_affine, lambda net: bn3d.unfreeze(net.a)],
+    "synchronised": [freeze_affine, lambda net: bn3d.swap(net, sync=True), bn3d.restore],
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("trained", [True, False])
+def test_unfreeze_restores_what_layers_share(way, trained):
+    net = Tied()
+    net.b.bn2d.gamma.requires_grad = trained
+    net.b.bn2d.beta.requires_grad = False
+    before = state(net)
+    for act in way:
+        act(net)
+    bn3d.unfreeze(net)
+    bn3d.restore(net)
+    assert state(net) == before
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_of_a_frozen_network_is_unfrozen_alone(copied):
+    net = Tied()
+    bn3d.swap(net)
+    before = state(net)
+    bn3d.freeze(net, affine=True)
+    frozen = state(net)
+    # pickle keeps no network whose cells hold functions of MindSpore; its layers it does
+    twin = copied(net) if copied is copy.deepcopy else nn.SequentialCell(copied(net.a))
+    assert len(bn3d.unfreeze(twin)) == len(list(twin.cells_and_names())) // 2
+    assert all(p.requires_grad for p in twin.get_parameters() if "moving" not in p.name)
+    assert state(net) == frozen
+    bn3d.unfreeze(net)
+    assert state(net) == before
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_parameter_in_two_networks_is_frozen_until_both_are_thawed(first):
+    net = Tied()
+    parts = [net.a, net.b]
+    gamma = net.a.bn2d.gamma
+    for part in parts:
+        bn3d.freeze(part, affine=True)
+    bn3d.unfreeze(parts.pop(first))
+    assert not gamma.requires_grad
+    bn3d.unfreeze(parts.pop())
+    assert gamma.requires_grad
+
+
+class Refuses(nn.BatchNorm2d):
+    """Cannot be frozen."""
+
+    def __setattr__(self, name, value):
+        if name == "use_batch_statistics" and value is not None:
+            raise AttributeError("no")
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("act", [freeze_affine, bn3d.unfreeze])
+def test_what_fails_half_way_changes_nothing(act):
+    net = Tied()
+    if act is bn3d.unfreeze:
+        bn3d.freeze(net)
+        net.a.bn2d.gamma.requires_grad = False
+        net.b.bn2d.beta.requires_grad = False
+    net.b.bn2d.__class__ = Refuses
+    if act is bn3d.unfreeze:  # the value to go back to is refused
+        record = vars(net.b.bn2d)["_bn3d_before_freeze"]
+        object.__setattr__(record, "use_batch_statistics", False)
+    before = state(net)
+    with pytest.raises(AttributeError, match="no"):
+        act(net)
+    assert state(net) == before
+
+
+def test_a_layer_that_mixed_precision_wraps_inside():
+    """`black_list=[nn.BatchNorm2d]` puts a cell around the child."""
+    net = nn.SequentialCell(nn.Conv3d(1, 3, 1), nn.BatchNorm3d(3))
+    amped = amp.custom_mixed_precision(net, black_list=[nn.BatchNorm2d]).set_train()
+    wrapped = net[1].bn2d
+    assert not isinstance(wrapped, nn.BatchNorm2d)
+    x = RECIPE.input()
+    mean = wrapped._backbone.moving_mean
+    assert bn3d.freeze(amped) == ["1"]
+    amped(x)
+    np.testing.assert_array_equal(mean.asnumpy(), np.zeros(3))
+    assert bn3d.unfreeze(amped) == ["1"]
+    amped(x)
+    assert (mean.asnumpy() != 0).all()

@@ -91,6 +91,124 @@ def test_parameter_names_and_order_stay():
     assert [p.name for p in net.get_parameters()] == before
 
 
+class Two(nn.Cell):
+    """Two mint layers."""
+
+    def __init__(self, **arguments):
+        super().__init__()
+        self.a, self.b = (mint.nn.BatchNorm3d(3, **arguments) for _ in range(2))
+
+    def construct(self, x):
+        return self.b(self.a(x))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"])
+def test_swap_adds_nothing_to_the_parameters(affine, track, mode, tmp_path):
+    arguments = {"affine": affine, "track_running_stats": track}
+    net = Two(**arguments).set_train()
+
+    def listed():
+        return (
+            [p.name for p in net.get_parameters()],
+            [name for name, _ in net.parameters_and_names()],
+            list(net.parameters_dict()),
+            [p.name for p in net.trainable_params()],
+            [p.name for p in net.untrainable_params()],
+        )
+
+    before = listed()
+    bn3d.swap(net)
+    assert listed() == before
+    ms.set_context(mode=mode)
+    try:
+        net(ms.Tensor(batch(0)))
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert listed() == before
+    assert [p.name for p in copy.deepcopy(net).get_parameters()] == before[0]
+    ms.export(net, ms.Tensor(batch(0)), file_name=str(tmp_path / "net"), file_format="MINDIR")
+    if before[0]:
+        path = str(tmp_path / "net.ckpt")
+        ms.save_checkpoint(net, path)
+        saved = ms.load_checkpoint(path)
+        assert sorted(saved) == sorted(before[0])
+        stock = Two(**arguments)
+        assert ms.load_param_into_net(stock, saved, strict_load=True) == ([], [])
+        assert ms.load_param_into_net(net, saved, strict_load=True) == ([], [])
+    bn3d.restore(net)
+    assert listed() == before
+
+
+def assign_parameters(layer):
+    for name, value in (("weight", 2.0), ("bias", -1.0)):
+        if isinstance(layer, torch.nn.Module):
+            new = torch.nn.Parameter(torch.full((3,), value))
+        else:
+            new = ms.Parameter(ms.Tensor(np.full(3, value, np.float32)), name=f"bn.{name}")
+        setattr(layer, name, new)
+
+
+ASSIGNMENTS = {
+    "momentum": lambda layer: setattr(layer, "momentum", 0.5),
+    "eps": lambda layer: setattr(layer, "eps", 2.0),
+    "not training": lambda layer: setattr(layer, "training", False),
+    "track_running_stats": lambda layer: setattr(layer, "track_running_stats", False),
+    "parameters": assign_parameters,
+}
+
+
+@pytest.mark.parametrize("assign", ASSIGNMENTS.values(), ids=ASSIGNMENTS)
+@pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"])
+def test_what_is_assigned_to_a_swapped_layer_counts(assign, mode):
+    """As in PyTorch; also where a graph was compiled before, but for `training` alone, which
+    belongs to `set_train` there.
+    """
+    net, theirs = Net().set_train(), torch.nn.BatchNorm3d(3)
+    bn3d.swap(net)
+    ms.set_context(mode=mode)
+    try:
+        if mode == ms.PYNATIVE_MODE or assign is not ASSIGNMENTS["not training"]:
+            net(ms.Tensor(batch(0)))
+            theirs(torch.tensor(batch(0)))
+        assign(net.bn)
+        assign(theirs)
+        for seed in (1, 2):
+            wanted = theirs(torch.tensor(batch(seed))).detach().numpy()
+            np.testing.assert_allclose(net(ms.Tensor(batch(seed))).asnumpy(), wanted, atol=5e-6)
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    mean, variance = net.bn.running_mean.asnumpy(), net.bn.running_var.asnumpy()
+    np.testing.assert_allclose(mean, theirs.running_mean.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(variance, theirs.running_var.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name, value", [("momentum", None), ("momentum", 2.0), ("eps", "x")])
+def test_a_value_that_cannot_be_computed_with_is_refused(name, value):
+    net = Net().set_train()
+    bn3d.swap(net)
+    before, child = getattr(net.bn, name), net.bn.bn2d
+    wanted = net(ms.Tensor(batch(1))).asnumpy()
+    with pytest.raises((TypeError, ValueError)):
+        setattr(net.bn, name, value)
+    assert getattr(net.bn, name) == before and net.bn.bn2d is child
+    np.testing.assert_array_equal(net(ms.Tensor(batch(1))).asnumpy(), wanted)
+
+
+def test_a_frozen_layer_stays_frozen_when_it_is_assigned_to():
+    net = Net().set_train()
+    bn3d.swap(net)
+    bn3d.freeze(net)
+    net.bn.momentum = 0.5
+    net(ms.Tensor(batch(0)))
+    np.testing.assert_array_equal(net.bn.running_mean.asnumpy(), np.zeros(3))
+    assert bn3d.unfreeze(net) == ["bn"]
+    net(ms.Tensor(batch(0)))
+    mean = 0.5 * batch(0).mean((0, 2, 3, 4))
+    np.testing.assert_allclose(net.bn.running_mean.asnumpy(), mean, rtol=1e-5)
+
+
 def test_the_cumulative_average_is_left_alone():
     net = Net(momentum=None)
     with pytest.warns(UserWarning, match="leaves 'bn' alone: 'momentum' is None"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
 
 import mindspore as ms
 from mindspore import nn, ops
 
 from bn3d import bn2d, execution
 from bn3d.backends import threads
-from bn3d.cell_state import attach, get_state, set_state
+from bn3d.cell_state import attach, fixed_settings, get_state, set_state
 from bn3d.errors import type_name
 from bn3d.torch_style import from_torch_style
 
@@ -189,8 +190,19 @@ class BatchNorm3d(nn.BatchNorm3d):
         """Membership in a group whose devices share their batch statistics, None alone."""
         return None
 
+    def __setattr__(self, name, value):
+        if name in ("eps", "momentum") and "_settings" in vars(self):
+            fixed = dict(zip(("eps", "momentum"), fixed_settings(self), strict=True))[name]
+            if value != fixed:
+                warnings.warn(
+                    f"BatchNorm3d: {name} = {value!r} changes nothing: it was fixed at {fixed!r} "
+                    "when the layer was built, as in mindspore.nn.BatchNorm3d",
+                    stacklevel=2,
+                )
+        super().__setattr__(name, value)
+
     def extend_repr(self):
-        return ""  # the child bn2d says it all
+        return f"backend={self._backend}"  # the child bn2d says the rest
 
     def __getstate__(self):
         return get_state(self)

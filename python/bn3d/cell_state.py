@@ -21,6 +21,7 @@ _ATTACHED = (
     "_settings",
     "_settings_without_update",
     "_half",
+    "_backend",
 )
 _MADE_AGAIN = (*_ATTACHED, "_primitives", "_compile_cache", "_cells")
 
@@ -41,7 +42,8 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
         ValueError, RuntimeError: as `backends.choose` and the backend's `settings`; the cell is
             as it was.
     """
-    backend = backends.choose().module
+    choice = backends.choose()
+    backend = choice.module
     functions, settings = backend, backend.settings
     if group is not None:
         functions, settings = synchronised.build(backend, group), split.settings
@@ -52,15 +54,16 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
         settings(eps, momentum),
         settings(eps, 1.0),
         Tensor([0], ms.float16),
+        choice.label,
     )
     for name, value in zip(_ATTACHED, values, strict=True):
-        setattr(cell, name, value)
+        nn.Cell.__setattr__(cell, name, value)  # not by a __setattr__ of the network's own
 
 
 def detach(cell: nn.BatchNorm3d) -> None:
     """Take away what `attach` gave."""
     for name in _ATTACHED:
-        delattr(cell, name)
+        nn.Cell.__delattr__(cell, name)
 
 
 def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:

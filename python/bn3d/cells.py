@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Iterator
+import os
+import sys
+import traceback
+import warnings
 
-import mindspore
+import mindspore as ms
 from mindspore import nn
 
-__all__ = ["cells", "check_net", "forget_compiled"]
+from bn3d.reachable import cells
+
+__all__ = ["cells", "check_net", "forget_compiled", "living_cells"]
+
+_api = inspect.getmodule(ms.ms_memory_recycle)
+_unreleased: set[str] = set()
 
 
 def check_net(net: object) -> None:
@@ -18,33 +26,9 @@ def check_net(net: object) -> None:
         raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net).__name__}")
 
 
-def cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
-    """Every cell that the network can reach, once: sub-cells, and cells in the lists,
-    tuples and dictionaries that are attributes of them.
-    """
-    seen: set[int] = set()
-
-    def walk(name: str, value: object) -> Iterator[tuple[str, nn.Cell]]:
-        if id(value) in seen:
-            return
-        if isinstance(value, nn.Cell):
-            seen.add(id(value))
-            yield name, value
-            # Attributes first that are cells, then what cells may hide in.
-            children = {**value._cells, **value.__dict__}
-            for key, child in children.items():
-                if key not in ("_cells", "_params"):
-                    yield from walk(f"{name}.{key}" if name else key, child)
-        elif isinstance(value, dict):
-            seen.add(id(value))
-            for key, child in value.items():
-                yield from walk(f"{name}.{key}", child)
-        elif isinstance(value, list | tuple):
-            seen.add(id(value))
-            for index, child in enumerate(value):
-                yield from walk(f"{name}.{index}", child)
-
-    yield from walk("", net)
+def living_cells() -> list[nn.Cell]:
+    """Every cell of the process."""
+    return [each for each in gc.get_objects() if issubclass(type(each), nn.Cell)]
 
 
 def forget_compiled(net: nn.Cell) -> None:
@@ -52,12 +36,57 @@ def forget_compiled(net: nn.Cell) -> None:
 
     Those of a training step around the network, or of a function, cannot be told from others
     from here, and would go on with what the cells were. So all graphs of the process are
-    dropped, but those of cells loaded from a file: they compile only once.
+    dropped, but those of cells loaded from a file: they compile only once. Their memory goes
+    back to MindSpore, unless a thread is within MindSpore's calls of graphs: then at the next
+    time.
+
+    Warns where MindSpore keeps graphs on disk: it takes those of an earlier run whatever the
+    cells are now, so that is switched off for the rest of the process.
     """
-    living = [each for each in gc.get_objects() if issubclass(type(each), nn.Cell)]
-    for cell in [*(cell for _, cell in cells(net)), *living]:
-        compiled = getattr(cell, "compile_cache", None)
-        if compiled and not any(isinstance(inner, nn.GraphCell) for _, inner in cells(cell)):
-            compiled.clear()
+    _stop_reading_from_disk()
+    forgotten = set(_unreleased)
+    for cell in [*(cell for _, cell in cells(net)), *living_cells()]:
+        if not getattr(cell, "compile_cache", None):
+            continue
+        if not any(isinstance(inner, nn.GraphCell) for _, inner in cells(cell)):
+            forgotten |= cell.compile_cache
+            cell.compile_cache.clear()
+            cell.phase_cache.clear()
     # Those of functions. mindspore.ms_memory_recycle() would drop loaded ones as well.
-    inspect.getmodule(mindspore.ms_memory_recycle).ms_compile_cache.clear()
+    forgotten |= _api.ms_compile_cache
+    _api.ms_compile_cache.clear()
+    _unreleased.update(forgotten)
+    if not _is_in_graphs():
+        _release(forgotten)
+
+
+def _release(phases: set[str]) -> None:
+    """Give back the memory of graphs that nobody refers to any more. One that is gone already is
+    passed over by MindSpore.
+    """
+    for executor in (_api._cell_graph_executor, _api.JitExecutor_.get_instance()):
+        executor.del_net_res(None, phases)
+    _unreleased.difference_update(phases)
+
+
+def _is_in_graphs() -> bool:
+    """Whether some thread compiles or runs a graph, or is in a gradient of PyNative mode."""
+    return any(
+        frame.f_globals.get("__name__") == _api.__name__
+        for innermost in sys._current_frames().values()
+        for frame, _ in traceback.walk_stack(innermost)
+    )
+
+
+def _stop_reading_from_disk() -> None:
+    reading = ms.get_context("enable_compile_cache")
+    if reading is None:
+        reading = os.environ.get("MS_COMPILER_CACHE_ENABLE") == "1"
+    if reading:
+        ms.set_context(enable_compile_cache=False)
+        warnings.warn(
+            "bn3d switches MindSpore's compile cache on disk (enable_compile_cache, "
+            "MS_COMPILER_CACHE_ENABLE) off for this process: it would go on with the graphs of an "
+            "earlier run, whatever the layers of the network are now",
+            stacklevel=4,
+        )

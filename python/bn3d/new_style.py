@@ -8,7 +8,7 @@ very same `Parameter` objects, so their names, their order and checkpoints stay 
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import Parameter, mint, nn, ops
+from mindspore import mint, nn, ops
 
 from bn3d.bn2d import BatchNorm2d
 from bn3d.torch_style import from_torch_style
@@ -34,26 +34,24 @@ def reason_against(cell: nn.Cell) -> str | None:
 
 def adopt(cell: nn.Cell) -> None:
     """Give a layer the child `bn2d`. What it lacks for want of affine or of statistics are
-    ones and zeros without gradient there.
+    ones and zeros there, Tensors: as Parameters they would get into checkpoints.
     """
     momentum, use_batch_statistics = _style(cell)
-    prefix = _prefix(cell)
+    if cell.running_mean is None:
+        momentum = 1.0  # nothing is updated
 
-    def or_constant(parameter, name, fill):
-        if parameter is not None:
-            return parameter
-        value = fill((cell.num_features,), ms.float32)
-        return Parameter(value, name=f"{prefix}bn2d.{name}", requires_grad=False)
+    def or_constant(parameter, fill):
+        return fill((cell.num_features,), ms.float32) if parameter is None else parameter
 
     inner = BatchNorm2d(
         cell.num_features,
         float(cell.eps),
         momentum,
         use_batch_statistics,
-        moving_mean=or_constant(cell.running_mean, "moving_mean", ops.zeros),
-        moving_variance=or_constant(cell.running_var, "moving_variance", ops.ones),
-        gamma=or_constant(cell.weight, "gamma", ops.ones),
-        beta=or_constant(cell.bias, "beta", ops.zeros),
+        moving_mean=or_constant(cell.running_mean, ops.zeros),
+        moving_variance=or_constant(cell.running_var, ops.ones),
+        gamma=or_constant(cell.weight, ops.ones),
+        beta=or_constant(cell.bias, ops.zeros),
     )
     inner.set_train(cell.training)
     # Not by assignment, which would rename the parameters after the new child.
@@ -69,9 +67,3 @@ def _style(cell: nn.Cell) -> tuple[float, bool | None]:
     return from_torch_style(
         cell.momentum, bool(cell.track_running_stats), cell.running_mean is not None
     )
-
-
-def _prefix(cell: nn.Cell) -> str:
-    """What the network put before the names of this layer's parameters."""
-    own = [p for p in cell._params.values() if p is not None]
-    return own[0].name.rpartition(".")[0] + "." if own and "." in own[0].name else ""

@@ -10,40 +10,22 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
+from abc import ABCMeta
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 
 from mindspore import mint, nn
 
-from bn3d import bound_construct, new_style
+from bn3d import backends, bn2d, bound_construct, live_settings, new_style
 from bn3d import process_groups as groups
 from bn3d.batch_norm import BatchNorm3d
 from bn3d.cell_state import attach, detach
 from bn3d.cells import cells, check_net, forget_compiled
 from bn3d.freezing import is_frozen
+from bn3d.swap_report import SwapReport
 from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __all__ = ["SwapReport", "restore", "swap"]
-
-
-@dataclass
-class SwapReport:
-    """What `swap` or `restore` did.
-
-    Attributes:
-        changed: names of the cells whose class was changed.
-        already: names of the cells that needed no change.
-        left: names of the cells that were left alone, and why.
-    """
-
-    changed: list[str] = field(default_factory=list)
-    already: list[str] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.changed)} changed, {len(self.already)} as they should be already"]
-        lines += [f"left alone: {name}: {reason}" for name, reason in self.left.items()]
-        return "\n".join(lines)
 
 
 class _Swapped(BatchNorm3d):
@@ -102,7 +84,7 @@ def swap(
     _check_sync(sync, process_groups)
     group = groups.find(process_groups) if sync else None
     done = SyncBatchNorm3d if sync else BatchNorm3d
-    report = SwapReport()
+    report = SwapReport(done=f"now compute with bn3d ({backends.choose().label})")
     to_swap = []
     for name, cell in cells(net):
         if isinstance(cell, done):
@@ -119,14 +101,18 @@ def swap(
     if to_swap:
         # What attaching raises, it raises here, where nothing has changed yet.
         attach(BatchNorm3d(1), group)
-    for name, cell in to_swap:
-        _change(cell, sync, group)
-        if sync:
-            cell.process_groups = process_groups
-        report.changed.append(name)
-    if report.changed:
-        forget_compiled(net)
-    elif not report.already and not report.left:
+    classes = [_swapped_class(_stock_class(cell), sync) for _, cell in to_swap]
+    with ExitStack() as undo:
+        for (_, cell), cls in zip(to_swap, classes, strict=True):
+            undo.callback(_put_back, cell, _state(cell))
+            _change(cell, cls, group)
+            if sync:
+                nn.Cell.__setattr__(cell, "process_groups", process_groups)
+        if to_swap:
+            forget_compiled(net)
+        undo.pop_all()
+    report.changed += [name for name, _ in to_swap]
+    if not to_swap and not report.already and not report.left:
         warnings.warn(
             f"bn3d.swap found no mindspore.nn.BatchNorm3d to change in {type(net).__name__}; "
             "a network with a BatchNorm3d class of its own needs swap(net, also=(ThatClass,))",
@@ -144,30 +130,39 @@ def restore(net: nn.Cell) -> SwapReport:
         TypeError: `net` is no Cell.
     """
     _check(net, ())
-    report = SwapReport()
+    report = SwapReport(done="are MindSpore's own again")
+    to_restore = []
     for name, cell in cells(net):
         if isinstance(cell, _Swapped):
             reason = _reason_to_keep(cell)
             if reason is None:
-                _change_back(cell)
-                report.changed.append(name)
+                to_restore.append((name, cell))
             else:
                 report.left[name] = reason
                 warnings.warn(f"bn3d.restore leaves {name!r} alone: {reason}", stacklevel=2)
         elif isinstance(cell, new_style.STOCK):
             report.already.append(name)
-    if report.changed:
-        forget_compiled(net)
+    with ExitStack() as undo:
+        for _, cell in to_restore:
+            undo.callback(_put_back, cell, _state(cell))
+            _change_back(cell)
+        if to_restore:
+            forget_compiled(net)
+        undo.pop_all()
+    report.changed += [name for name, _ in to_restore]
     return report
 
 
-def _change(cell: nn.Cell, sync: bool, group: groups.Membership | None) -> None:
-    stock = cell._bn3d_stock_class if isinstance(cell, _Swapped) else type(cell)
+def _stock_class(cell: nn.Cell) -> type:
+    return cell._bn3d_stock_class if isinstance(cell, _Swapped) else type(cell)
+
+
+def _change(cell: nn.Cell, cls: type, group: groups.Membership | None) -> None:
     if new_style.is_new_style(cell) and not isinstance(cell, _Swapped):
         new_style.adopt(cell)
     attach(cell, group)
-    cell.__class__ = _swapped_class(stock, sync)
-    if not issubclass(stock, BatchNorm3d):
+    object.__setattr__(cell, "__class__", cls)
+    if not issubclass(cls._bn3d_stock_class, BatchNorm3d):
         bound_construct.follow_class(cell)
 
 
@@ -179,10 +174,28 @@ def _change_back(cell: _Swapped) -> None:
         detach(cell)
     if new_style.is_new_style(cell):
         new_style.release(cell)
-    cell.__class__ = stock
-    cell.__dict__.pop("process_groups", None)
+    object.__setattr__(cell, "__class__", stock)
+    vars(cell).pop("process_groups", None)
     if not issubclass(stock, BatchNorm3d):
         bound_construct.follow_class(cell)
+
+
+def _state(cell: nn.Cell) -> tuple[type, dict[str, object]]:
+    """What a cell is before it is changed: its class and its attributes, with the items of those
+    that are changed in place.
+    """
+    attributes = dict(vars(cell))
+    for name in ("_cells", "_params", "_primitives"):
+        attributes[name] = attributes[name].copy()
+    return type(cell), attributes
+
+
+def _put_back(cell: nn.Cell, state: tuple[type, dict[str, object]]) -> None:
+    cls, attributes = state
+    object.__setattr__(cell, "__class__", cls)
+    vars(cell).clear()
+    vars(cell).update(attributes)
+    bound_construct.follow_class(cell)
 
 
 def _check(net: nn.Cell, also: Iterable[type]) -> tuple[type, ...]:
@@ -215,7 +228,7 @@ def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
             or new_style.reason_against(cell)
             or bound_construct.reason_against(cell)
         )
-    inner = getattr(cell, "bn2d", None)
+    inner = bn2d.unwrapped(cell) if hasattr(cell, "bn2d") else None
     if not isinstance(inner, nn.BatchNorm2d):
         text = f"{kind.__qualname__} has no mindspore.nn.BatchNorm2d in 'bn2d'"
         if asked_for:
@@ -262,6 +275,21 @@ def _own_construct(kind: type) -> str | None:
     return f"{kind.__module__}.{kind.__qualname__} has a construct of its own"
 
 
+class _Unannounced:
+    """Keeps the `__init_subclass__` of a network's class from hearing of the class that `swap`
+    makes: a registry would hand it out, or a required argument be missing.
+    """
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_):
+        pass
+
+
+def _extend_repr(cell: _Swapped) -> str:
+    return f"{cell._bn3d_stock_class.extend_repr(cell)}, {BatchNorm3d.extend_repr(cell)}"
+
+
 @functools.cache
 def _swapped_class(stock: type, sync: bool) -> type:
     """The subclass of a stock class that computes with bn3d. It keeps its name: MindSpore's
@@ -269,18 +297,25 @@ def _swapped_class(stock: type, sync: bool) -> type:
     `mindspore`, `mindspore.jit(capture_mode="bytecode")` loses what a cell does to its parameters.
     """
     bases = (_Swapped, SyncBatchNorm3d) if sync else (_Swapped,)
-    namespace = {
-        "__module__": __name__,
-        "__reduce__": _Swapped.__reduce__,
-        "_bn3d_stock_class": stock,
-    }
-    if not issubclass(stock, BatchNorm3d):
-        namespace["construct"] = BatchNorm3d.construct
-        if stock.construct is not mint.nn.BatchNorm3d.construct:  # that has no kernel on a CPU
-            namespace["_construct_stock"] = stock.construct
     if stock not in (nn.BatchNorm3d, BatchNorm3d):
-        bases = (stock, *bases)
-    return type(stock.__name__, bases, namespace)
+        bases = (_Unannounced, stock, *bases)
+    namespace = {"__module__": __name__, "__qualname__": stock.__qualname__}
+    # A metaclass of the network's may keep a registry, too. That of abstract classes has to know.
+    make = ABCMeta if issubclass(type(stock), ABCMeta) else type
+    cls = make.__new__(type(stock), stock.__name__, bases, namespace)
+    # Not in the namespace, from where a `__set_name__` would be called.
+    attributes = {"__reduce__": _Swapped.__reduce__, "_bn3d_stock_class": stock}
+    if not issubclass(stock, BatchNorm3d):
+        attributes["construct"] = BatchNorm3d.construct
+        if stock.construct is not mint.nn.BatchNorm3d.construct:  # that has no kernel on a CPU
+            attributes["_construct_stock"] = stock.construct
+        if issubclass(stock, mint.nn.BatchNorm3d):
+            attributes["__setattr__"] = live_settings.set_attribute
+            if stock.extend_repr is mint.nn.BatchNorm3d.extend_repr:
+                attributes["extend_repr"] = _extend_repr
+    for name, value in attributes.items():
+        type.__setattr__(cls, name, value)
+    return cls
 
 
 def _unpickled(stock: type, sync: bool) -> nn.Cell:

@@ -64,6 +64,12 @@ class Choice:
     module: ModuleType
     passed_over: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """The name, and of the native library the instruction set: "native, avx2"."""
+        found = getattr(self.module, "LIBRARY", None)
+        return self.name if found is None else f"{self.name}, {found.instruction_set}"
+
 
 def choose(device_target: str | None = None) -> Choice:
     """The backend for a device target, by default MindSpore's current one.

@@ -1,0 +1,54 @@
+"""Assignments to a swapped layer with PyTorch's arguments.
+
+The stock layer (`mindspore.mint.nn.BatchNorm3d`) reads its attributes at every call, so they may be
+assigned to at any time. Swapped it computes with a child that was made from them: it is made anew.
+"""
+
+from __future__ import annotations
+
+from mindspore import nn
+
+from bn3d import new_style
+from bn3d.cell_state import attach
+from bn3d.cells import forget_compiled
+from bn3d.freezing import stay_frozen
+
+__all__ = ["set_attribute"]
+
+_READ_AT_EVERY_CALL = (
+    "eps",
+    "momentum",
+    "track_running_stats",
+    "weight",
+    "bias",
+    "running_mean",
+    "running_var",
+)
+
+
+def set_attribute(cell: nn.Cell, name: str, value: object) -> None:
+    """`__setattr__` of a swapped layer.
+
+    Raises:
+        TypeError, ValueError: the value is none that bn3d computes with, such as momentum None;
+            the layer is as it was.
+    """
+    assign = cell._bn3d_stock_class.__setattr__
+    child = vars(cell).get("_cells", {}).get("bn2d")  # none while it is unpickled
+    if name == "training" and child is not None:
+        child.training = value
+    if name not in _READ_AT_EVERY_CALL or child is None:
+        assign(cell, name, value)
+        return
+    before = getattr(cell, name)
+    assign(cell, name, value)
+    try:
+        new_style.adopt(cell)
+        attach(cell, cell._group())
+    except BaseException:
+        assign(cell, name, before)
+        cell._cells["bn2d"] = child
+        attach(cell, cell._group())
+        raise
+    stay_frozen(child, cell._cells["bn2d"])
+    forget_compiled(cell)
