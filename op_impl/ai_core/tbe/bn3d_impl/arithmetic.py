@@ -27,3 +27,13 @@ def spread(channel, volume):
     would do no harm: no operator mixes lanes, and the way back to NCDHW drops these.
     """
     return tbe.broadcast(channel, shape_util.shape_to_list(volume.shape))
+
+
+def spread_row(channel, shape):
+    """Broadcast a channel vector over one row of a volume, as a tensor that is kept on the chip.
+
+    The two negations make it one: a broadcast alone would be read through to the vector behind
+    it. They change no bit of any value, NaN and -0 included; a maximum with the smallest number
+    would, and a product with 1 would be dropped.
+    """
+    return tbe.vmuls(tbe.vmuls(tbe.broadcast(channel, shape), -1.0), -1.0)

@@ -11,7 +11,9 @@ from tbe import tvm
 from tbe.common.context import op_context
 from tbe.common.utils import shape_util
 
-from .layout import UNKNOWN, check, folded, whole
+from .arithmetic import spread_row
+from .folding import foldings
+from .layout import UNKNOWN, check, whole
 
 
 def build(compute, volumes, channels, kernel_name, *, reduces):
@@ -34,7 +36,7 @@ def build(compute, volumes, channels, kernel_name, *, reduces):
         build_unify(compute, volumes, channels, kernel_name, reduces=reduces)
         return
     try:
-        build_static(compute, volumes, channels, kernel_name)
+        build_static(compute, volumes, channels, kernel_name, reduces=reduces)
     except RuntimeError:
         mode = "dynamic" if _unknown(volumes) else "static"
         if context is None:
@@ -46,17 +48,29 @@ def build(compute, volumes, channels, kernel_name, *, reduces):
             build_unify(compute, volumes, channels, kernel_name, reduces=reduces)
 
 
-def build_static(compute, volumes, channels, kernel_name):
+def build_static(compute, volumes, channels, kernel_name, *, reduces):
     x = next(iter(volumes.values()))
     if x["dtype"] == "bfloat16" or _unknown(volumes):
         raise RuntimeError("the static scheduler has neither bfloat16 nor unknown dimensions")
-    layout = folded(x)
-    inputs = [tvm.placeholder(layout.volume, name=name, dtype=x["dtype"]) for name in volumes]
-    inputs += [tvm.placeholder(layout.channel, name=name, dtype="float32") for name in channels]
-    outputs = compute(*inputs, layout.axes)
+    *others, last = foldings(x, len(volumes), reduces)
+    for layout in others:
+        try:
+            return _build_folded(compute, volumes, channels, kernel_name, layout)
+        except RuntimeError:
+            continue
+    return _build_folded(compute, volumes, channels, kernel_name, last)
+
+
+def _build_folded(compute, volumes, channels, kernel_name, layout):
+    dtype = next(iter(volumes.values()))["dtype"]
+    inputs = [tvm.placeholder(layout.volume, name=name, dtype=dtype) for name in volumes]
+    vectors = [tvm.placeholder(layout.channel, name=name, dtype="float32") for name in channels]
+    operands = [spread_row(vector, layout.row) if layout.row else vector for vector in vectors]
+    outputs = compute(*inputs, *operands, layout.axes)
     with tvm.target.cce():
         schedule = tbe.auto_schedule(outputs)
-    tbe.build(schedule, {"name": kernel_name, "tensor_list": [*inputs, *outputs]})
+    tensors = [*inputs, *vectors, *outputs]
+    tbe.build(schedule, {"name": kernel_name, "tensor_list": tensors})
 
 
 def build_unify(compute, volumes, channels, kernel_name, *, reduces):

@@ -17,11 +17,15 @@ UNKNOWN = -1  # a dimension that the kernel learns when it is launched
 
 
 class Layout(NamedTuple):
-    """Shapes of equal rank for a volume and for a channel vector; the axes between them."""
+    """Shapes of equal rank for a volume and for a channel vector; the axes between them.
+
+    `row` is the shape that a vector is spread to on its own, before it meets a volume, if any.
+    """
 
     volume: list
     channel: list
     axes: list
+    row: list = None
 
 
 def whole(x):
@@ -31,19 +35,6 @@ def whole(x):
     return Layout(
         list(x["shape"]), channel, [axis for axis in range(len(channel)) if axis not in kept]
     )
-
-
-def folded(x):
-    """Neighbouring axes of a kind merged, for the static scheduler, which merges none.
-
-    A longer axis can be split over more cores. And no volume keeps rank 5, at which the
-    recognisers of the built-in batch norm expect NC1HWC0: they accept NCDHW, with wrong axes.
-    """
-    if x["format"] == "NDC1HWC0":
-        n, d, c1, h, w, c0 = x["shape"]
-        return Layout([n * d, c1, h * w, c0], [1, c1, 1, c0], [0, 2])
-    n, c, d, h, w = x["shape"]
-    return Layout([n, c, d * h * w], [1, c, 1], [0, 2])
 
 
 def check(volumes, channels):
