@@ -40,7 +40,7 @@ class Library:
     @property
     def threads(self) -> int:
         """Threads that the next call uses."""
-        return self.handle.bn3d_usable_threads()
+        return int(self.handle.bn3d_usable_threads())
 
 
 @functools.cache
