@@ -9,7 +9,7 @@ import torch
 from mindspore import mint, nn
 
 import bn3d
-import networks
+from support import networks
 from migrate.resnets import (
     ResNet,
     TorchResNet,

@@ -13,31 +13,8 @@ import pytest
 from mindspore import mint, nn, ops
 
 import bn3d
-import networks
-
-
-def randomized(net, seed=0):
-    """Batch norm parameters and statistics that are not just 1 and 0; evaluation mode."""
-    rng = np.random.default_rng(seed)
-    for name, p in net.parameters_and_names():
-        if name.endswith(("gamma", "variance", "running_var", "bn.weight")):
-            p.set_data(ms.Tensor(rng.uniform(0.5, 2, p.shape), p.dtype))
-        elif p.ndim == 1:
-            p.set_data(ms.Tensor(rng.uniform(-1, 1, p.shape), p.dtype))
-    return net.set_train(False)
-
-
-def volume(shape, seed=0):
-    return ms.Tensor(np.random.default_rng(seed).normal(0.3, 1, shape).astype(np.float32))
-
-
-def assert_folded_alike(net, x, tolerance=1e-5):
-    wanted = net(x).asnumpy()
-    report = bn3d.fold(net)
-    np.testing.assert_allclose(
-        net(x).asnumpy(), wanted, rtol=0, atol=tolerance * max(1, np.abs(wanted).max())
-    )
-    return report
+from support import networks
+from support.folding import assert_folded_alike, randomized, volume
 
 
 def conv(inputs=2, outputs=4, **arguments):
@@ -74,6 +51,7 @@ def test_groups_of_a_transposed_convolution_are_scaled_by_their_own_channels():
     net = randomized(nn.SequentialCell(nn.Conv3dTranspose(4, 6, 2, group=2), bn3d.BatchNorm3d(6)))
     bn, before = net[1].bn2d, net[0].weight.asnumpy().copy()
     scale = bn.gamma.asnumpy() / np.sqrt(bn.moving_variance.asnumpy() + 1e-5)
+    wanted = net[0].bias
     assert bn3d.fold(net).folded
     after = net[0].weight.asnumpy()
     for inputs in range(4):
@@ -478,7 +456,7 @@ def test_whole_networks(name, folded, left, swapped, mode):
     finally:
         ms.set_context(mode=ms.PYNATIVE_MODE)
     assert (len(report.folded), len(report.left)) == (folded, left)
-    assert bn3d.fold(net).folded == {}
+    assert bn3d.fold(net, recipe.input()).folded == {}
 
 
 @pytest.mark.parametrize("recipe", networks.HABITS.values(), ids=networks.HABITS)
@@ -529,4 +507,4 @@ def test_the_export_loads_without_bn3d(tmp_path, monkeypatch):
 
 def test_only_cells_are_taken():
     with pytest.raises(TypeError, match=r"'net' must be a mindspore.nn.Cell, got list"):
-        bn3d.fold([])
+        bn3d.fold([], volume())

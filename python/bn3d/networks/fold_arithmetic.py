@@ -1,0 +1,118 @@
+"""The weights of a linear layer with the batch norm after it in them.
+
+With scale = gamma / sqrt(moving_variance + eps) of each channel,
+
+    norm(W x + b) = (scale W) x + (scale (b - moving_mean) + beta)
+
+computed in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, mint, nn
+
+from bn3d.cells import cells
+from bn3d.new_style import is_new_style
+
+__all__ = ["PRODUCERS", "Weights", "folded_weights", "inner_layer", "nan_weights"]
+
+PRODUCERS = (nn.Conv3d, nn.Conv3dTranspose, nn.Dense, mint.nn.Conv3d, mint.nn.Linear)
+
+
+class Weights(NamedTuple):
+    """Of a linear layer."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def inner_layer(norm: nn.Cell) -> nn.Cell:
+    """The cell that holds the parameters of a batch norm layer: its `bn2d`, which mixed
+    precision may have wrapped, or the layer itself.
+    """
+    inner = getattr(norm, "bn2d", None)
+    if inner is None:
+        return norm
+    return next(cell for _, cell in cells(inner) if isinstance(cell, nn.BatchNorm2d))
+
+
+def folded_weights(producer: nn.Cell, norm: nn.Cell) -> Weights:
+    """The weights with which the producer does both.
+
+    Raises:
+        ValueError: there are none, and why.
+    """
+    gamma, beta, mean, variance, eps = _numbers(norm)
+    channels, outputs = len(mean), _outputs(producer)
+    if outputs % channels or (outputs != channels and producer.weight.ndim != 2):
+        raise ValueError(f"it has {channels} channels, the layer before it gives {outputs}")
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance + eps)
+        # Features of a Dense are reshaped to (C, D, H, W): C varies slowest.
+        scale, beta, mean = (np.repeat(each, outputs // channels) for each in (scale, beta, mean))
+        bias = 0.0 if producer.bias is None else _float64(producer.bias)
+        found = Weights(
+            _rounded(_scaled(producer, scale), producer.weight.dtype),
+            _rounded((bias - mean) * scale + beta, _bias_dtype(producer)),
+        )
+    if not all(np.isfinite(_float64(each)).all() for each in found):
+        raise ValueError(f"the folded weights would not be finite in {producer.weight.dtype}")
+    return found
+
+
+def nan_weights(producer: nn.Cell) -> Weights:
+    """NaN in the shapes of folded weights."""
+    return Weights(
+        _rounded(np.full(producer.weight.shape, np.nan), producer.weight.dtype),
+        _rounded(np.full(_outputs(producer), np.nan), _bias_dtype(producer)),
+    )
+
+
+def _numbers(norm: nn.Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Gamma, beta, mean, variance in float64, and eps."""
+    inner = inner_layer(norm)
+    if inner is norm and is_new_style(norm):
+        mean, variance = _float64(norm.running_mean), _float64(norm.running_var)
+        gamma = np.ones_like(mean) if norm.weight is None else _float64(norm.weight)
+        beta = np.zeros_like(mean) if norm.bias is None else _float64(norm.bias)
+        return gamma, beta, mean, variance, float(norm.eps)
+    held = (inner.gamma, inner.beta, inner.moving_mean, inner.moving_variance)
+    return *map(_float64, held), float(inner.bn_train.epsilon)
+
+
+def _outputs(producer: nn.Cell) -> int:
+    names = ("out_channels", "out_features")
+    return next(getattr(producer, name) for name in names if hasattr(producer, name))
+
+
+def _bias_dtype(producer: nn.Cell):
+    return (producer.weight if producer.bias is None else producer.bias).dtype
+
+
+def _scaled(producer: nn.Cell, scale: np.ndarray) -> np.ndarray:
+    """The kernel with each output channel multiplied."""
+    weight = _float64(producer.weight)
+    if not isinstance(producer, nn.Conv3dTranspose):  # (outputs, inputs / groups, ...)
+        return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    # (inputs, outputs / groups, ...), the inputs of one group after those of another
+    groups = producer.group
+    by_group = weight.reshape(groups, -1, *weight.shape[1:])
+    by_group = by_group * scale.reshape(groups, 1, -1, *(1,) * (weight.ndim - 2))
+    return by_group.reshape(weight.shape)
+
+
+def _float64(tensor: Tensor) -> np.ndarray:
+    return tensor.asnumpy().astype(np.float64)
+
+
+def _rounded(values: np.ndarray, dtype) -> Tensor:
+    if dtype == ms.bfloat16:
+        # By way of float32 it would be rounded twice: keep the 8 bits that are left in the end.
+        fraction, exponent = np.frexp(values)
+        values = np.ldexp(np.rint(fraction * 256) / 256, exponent)
+        return Tensor(values.astype(np.float32)).astype(dtype)
+    return Tensor(values.astype(ms.dtype_to_nptype(dtype)))
