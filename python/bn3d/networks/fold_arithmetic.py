@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, nn
 
 from bn3d.cells import cells
-from bn3d.new_style import is_new_style
 
-__all__ = ["PRODUCERS", "Weights", "folded_weights", "inner_layer", "nan_weights"]
+__all__ = ["PRODUCERS", "Weights", "folded_weights", "nan_weights", "normalises_by_batch"]
 
 PRODUCERS = (nn.Conv3d, nn.Conv3dTranspose, nn.Dense, mint.nn.Conv3d, mint.nn.Linear)
 
@@ -30,14 +28,14 @@ class Weights(NamedTuple):
     bias: Tensor
 
 
-def inner_layer(norm: nn.Cell) -> nn.Cell:
-    """The cell that holds the parameters of a batch norm layer: its `bn2d`, which mixed
-    precision may have wrapped, or the layer itself.
-    """
-    inner = getattr(norm, "bn2d", None)
-    if inner is None:
-        return norm
-    return next(cell for _, cell in cells(inner) if isinstance(cell, nn.BatchNorm2d))
+def normalises_by_batch(norm: nn.Cell) -> bool | None:
+    """Whether a batch norm layer uses the statistics of its batch; None: now, in training."""
+    inner = _inner(norm)
+    if inner is norm:
+        always, mode = norm.running_mean is None, None
+    else:
+        always, mode = inner.use_batch_statistics is True, inner.use_batch_statistics
+    return None if mode is None and inner.training and not always else always
 
 
 def folded_weights(producer: nn.Cell, norm: nn.Cell) -> Weights:
@@ -48,6 +46,7 @@ def folded_weights(producer: nn.Cell, norm: nn.Cell) -> Weights:
     """
     gamma, beta, mean, variance, eps = _numbers(norm)
     channels, outputs = len(mean), _outputs(producer)
+    like_bias = producer.weight if producer.bias is None else producer.bias
     if outputs % channels or (outputs != channels and producer.weight.ndim != 2):
         raise ValueError(f"it has {channels} channels, the layer before it gives {outputs}")
     with np.errstate(all="ignore"):
@@ -56,8 +55,8 @@ def folded_weights(producer: nn.Cell, norm: nn.Cell) -> Weights:
         scale, beta, mean = (np.repeat(each, outputs // channels) for each in (scale, beta, mean))
         bias = 0.0 if producer.bias is None else _float64(producer.bias)
         found = Weights(
-            _rounded(_scaled(producer, scale), producer.weight.dtype),
-            _rounded((bias - mean) * scale + beta, _bias_dtype(producer)),
+            _rounded(_scaled(producer, scale), producer.weight),
+            _rounded((bias - mean) * scale + beta, like_bias),
         )
     if not all(np.isfinite(_float64(each)).all() for each in found):
         raise ValueError(f"the folded weights would not be finite in {producer.weight.dtype}")
@@ -66,31 +65,36 @@ def folded_weights(producer: nn.Cell, norm: nn.Cell) -> Weights:
 
 def nan_weights(producer: nn.Cell) -> Weights:
     """NaN in the shapes of folded weights."""
+    like_bias = producer.weight if producer.bias is None else producer.bias
     return Weights(
-        _rounded(np.full(producer.weight.shape, np.nan), producer.weight.dtype),
-        _rounded(np.full(_outputs(producer), np.nan), _bias_dtype(producer)),
+        _rounded(np.full(producer.weight.shape, np.nan), producer.weight),
+        _rounded(np.full(_outputs(producer), np.nan), like_bias),
     )
 
 
+def _inner(norm: nn.Cell) -> nn.Cell:
+    """What holds the parameters: the child `bn2d`, which mixed precision may have wrapped, or
+    of a stock layer with PyTorch's arguments the layer itself.
+    """
+    found = [cell for _, cell in cells(norm) if isinstance(cell, nn.BatchNorm2d)]
+    return found[0] if found else norm
+
+
 def _numbers(norm: nn.Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Gamma, beta, mean, variance in float64, and eps."""
-    inner = inner_layer(norm)
-    if inner is norm and is_new_style(norm):
-        mean, variance = _float64(norm.running_mean), _float64(norm.running_var)
-        gamma = np.ones_like(mean) if norm.weight is None else _float64(norm.weight)
-        beta = np.zeros_like(mean) if norm.bias is None else _float64(norm.bias)
-        return gamma, beta, mean, variance, float(norm.eps)
-    held = (inner.gamma, inner.beta, inner.moving_mean, inner.moving_variance)
-    return *map(_float64, held), float(inner.bn_train.epsilon)
+    """Gamma, beta, mean and variance in float64, and eps."""
+    inner = _inner(norm)
+    if inner is not norm:
+        held = (inner.gamma, inner.beta, inner.moving_mean, inner.moving_variance)
+        return *map(_float64, held), float(inner.bn_train.epsilon)
+    mean, variance = _float64(norm.running_mean), _float64(norm.running_var)
+    gamma = np.ones_like(mean) if norm.weight is None else _float64(norm.weight)
+    beta = np.zeros_like(mean) if norm.bias is None else _float64(norm.bias)
+    return gamma, beta, mean, variance, float(norm.eps)
 
 
 def _outputs(producer: nn.Cell) -> int:
     names = ("out_channels", "out_features")
     return next(getattr(producer, name) for name in names if hasattr(producer, name))
-
-
-def _bias_dtype(producer: nn.Cell):
-    return (producer.weight if producer.bias is None else producer.bias).dtype
 
 
 def _scaled(producer: nn.Cell, scale: np.ndarray) -> np.ndarray:
@@ -109,10 +113,11 @@ def _float64(tensor: Tensor) -> np.ndarray:
     return tensor.asnumpy().astype(np.float64)
 
 
-def _rounded(values: np.ndarray, dtype) -> Tensor:
-    if dtype == ms.bfloat16:
-        # By way of float32 it would be rounded twice: keep the 8 bits that are left in the end.
+def _rounded(values: np.ndarray, like: Tensor) -> Tensor:
+    """Values in the dtype of a tensor."""
+    dtype = like.asnumpy().dtype
+    if dtype.itemsize == 2 and dtype != np.float16:
+        # NumPy rounds to bfloat16 by way of float32, twice: keep only the 8 bits it holds.
         fraction, exponent = np.frexp(values)
         values = np.ldexp(np.rint(fraction * 256) / 256, exponent)
-        return Tensor(values.astype(np.float32)).astype(dtype)
-    return Tensor(values.astype(ms.dtype_to_nptype(dtype)))
+    return Tensor(values.astype(dtype))

@@ -13,13 +13,13 @@ from bn3d import new_style
 from bn3d import process_groups as groups
 from bn3d.cell_state import detach
 from bn3d.cells import cells, check_net, forget_compiled
-from bn3d.networks.experiment import Call, Experiment, Pair, run_alone
+from bn3d.networks.experiment import Call, Experiment, Pair
 from bn3d.networks.fold_arithmetic import (
     PRODUCERS,
     Weights,
     folded_weights,
-    inner_layer,
     nan_weights,
+    normalises_by_batch,
 )
 from bn3d.networks.one_way import OneWay
 from bn3d.networks.values import arrays
@@ -79,15 +79,14 @@ def fold(net: nn.Cell, *inputs: object, run: Callable[[], object] | None = None)
     without parameters. The output stays the same within rounding. `mindspore.export` makes
     files of the result that load without bn3d.
 
-    Whether something else reads the output of the layer before, or the weights, is found out by
-    running the network, at least three times, on these inputs: with decoys in place of what is
-    read, nothing else may change by a single bit. All is as it was after each run, and if one
-    raises.
+    A layer is folded if nothing but the batch norm reads its output and its weights. That is
+    found out by running the network, three times or more often: where decoys take their place,
+    nothing else may change by a single bit. After each run all is as it was.
 
     So it is proven for these inputs. Not seen are ways through the code that they do not take
     (`FoldReport.one_way` lists the conditions), masks inside operators that let nothing pass
-    for them, and readers outside the network: other networks with its layers, global variables,
-    files. Give inputs like those to come, and with `run` all ways that matter.
+    for them, and readers outside the network: other networks with its layers, hooks, global
+    variables, files. Give inputs like those to come, and with `run` all ways that matter.
 
     Args:
         net: the network in evaluation mode, `net.set_train(False)`.
@@ -107,52 +106,51 @@ def fold(net: nn.Cell, *inputs: object, run: Callable[[], object] | None = None)
     check_net(net)
     run = _runner(net, inputs, run)
     names = {id(cell): name for name, cell in cells(net)}
-    norms = {name: cell for name, cell in cells(net) if isinstance(cell, new_style.STOCK)}
+    norms = [cell for _, cell in cells(net) if isinstance(cell, new_style.STOCK)]
     several = _several_processes()
-    left = {name: why for name, norm in norms.items() if (why := several or _reason(norm))}
-    if len(left) == len(norms):
-        return FoldReport(left=left)
-    with OneWay() as ways:
-        experiment = Experiment(net, run, PRODUCERS, new_style.STOCK)
-    wanted = list(arrays(experiment.result))
-    if not wanted:
-        raise ValueError(f"'run' must return what the network gives, got {experiment.result!r}")
-    pairs: dict[str, Pair] = {}
-    against = _ReasonsAgainst(net, wanted)
-    for name, norm in norms.items():
-        if name not in left:
-            found = experiment.found[id(norm)]
-            why = found if isinstance(found, str) else against(found)
-            (left if why else pairs)[name] = why or found
-    trials = _Trials()
-    refused = experiment.refuse(list(pairs.values()), trials.disguise, trials.compare)
-    left |= {name: refused.pop(pair) for name, pair in pairs.items() if pair in refused}
-    del experiment  # and the copies of all that the network holds
-    pairs = {name: pair for name, pair in pairs.items() if name not in left}
-    error, why = _fold_all(
-        net, run, [(pair, trials.weights[pair]) for pair in pairs.values()], wanted
-    )
-    if why:
-        return FoldReport({}, left | dict.fromkeys(pairs, why), None, ways.lines())
-    if pairs:
+    left = {id(norm): why for norm in norms if (why := several or _reason_against(norm))}
+    report, folded = FoldReport(), []
+    if len(left) < len(norms):
+        with OneWay() as ways:
+            experiment = Experiment(net, run, PRODUCERS, new_style.STOCK)
+        report.one_way = ways.lines()
+        wanted = list(arrays(experiment.result))
+        if not wanted:
+            raise ValueError(f"'run' must return what the network gives, got {experiment.result!r}")
+        found = {norm: experiment.found[norm] for norm in map(id, norms) if norm not in left}
+        left |= {norm: pair for norm, pair in found.items() if isinstance(pair, str)}
+        pairs = [pair for pair in found.values() if isinstance(pair, Pair)]
+        plan = _Plan(net, wanted)
+        refused = plan.refuse(pairs)
+        pairs = [pair for pair in pairs if pair not in refused]
+        refused |= experiment.refuse(pairs, plan)
+        del experiment  # and its copy of all that the network holds
+        folded = [pair for pair in pairs if pair not in refused]
+        if folded:
+            report.error = plan.carry_out(folded, run)
+        if folded and not report.error <= _GROSS:
+            why = f"all folded, the network raises or gives something else, by {report.error:.1e}"
+            refused |= dict.fromkeys(folded, why)
+            report.error, folded = None, []
+        left |= {id(pair.reader): why for pair, why in refused.items()}
+    report.folded = {names[id(norm)]: names[id(producer)] for producer, norm in folded}
+    report.left = {names[norm]: left[norm] for norm in map(id, norms) if norm in left}
+    if folded:
         forget_compiled(net)
-    folded = {name: names[id(pair.writer)] for name, pair in pairs.items()}
-    return FoldReport(folded, left, error, ways.lines())
+    return report
 
 
 def _runner(net: nn.Cell, inputs: tuple, run: Callable[[], object] | None) -> Callable[[], object]:
     if run is None and not inputs:
         raise TypeError(
             "bn3d.fold(net, *inputs) needs inputs of the network: what may be folded is found out "
-            "by running it, not by reading its source; see 'run' for several calls"
+            "by running it, no longer by reading its source; 'run' is for several calls"
         )
     if run is None:
-        return lambda: net(*map(_copy, inputs))  # an input may be changed in place
+        return lambda: net(*map(_copy, inputs))  # the network may change them in place
     if inputs or not callable(run):
-        raise TypeError(
-            f"'run' must be a function without arguments, instead of inputs, got {run!r} "
-            f"({type(run).__name__}) and {len(inputs)} inputs"
-        )
+        got = f"{len(inputs)} inputs as well" if inputs else f"{run!r} ({type(run).__name__})"
+        raise TypeError(f"'run' must be a function that takes nothing, without inputs, got {got}")
     return run
 
 
@@ -168,111 +166,94 @@ def _several_processes() -> str | None:
     return None if alone else "this is one of several processes: fold in one that is alone"
 
 
-def _reason(norm: nn.Cell) -> str | None:
-    """Why a batch norm layer cannot be folded, whatever feeds it."""
-    inner = inner_layer(norm)
-    by_batch = getattr(inner, "use_batch_statistics", None)
-    if inner is norm and getattr(norm, "running_mean", None) is None:
-        by_batch = True
-    if by_batch is True:
-        return "it normalises by the batch always (use_batch_statistics=True)"
-    if by_batch is None and inner.training:
+def _reason_against(norm: nn.Cell) -> str | None:
+    by_batch = normalises_by_batch(norm)
+    if by_batch is None:
         return "it is in training mode: net.set_train(False) first"
-    return None
+    return "it normalises by the batch always (use_batch_statistics=True)" if by_batch else None
 
 
-class _ReasonsAgainst:
-    """Why a pair cannot be folded, whoever reads what is between."""
+class _Plan:
+    """A pair becomes its first layer with other weights, and the identity."""
 
-    def __init__(self, net: nn.Cell, given: list[np.ndarray]):
-        self._uses = Counter(id(p) for _, cell in cells(net) for p in cell._params.values())
-        self._finite = all(np.isfinite(each).all() for each in map(_numbers, given))
-
-    def __call__(self, pair: Pair) -> str | None:
-        producer = pair.writer
-        if not self._finite:
-            return "the network gives values that are not finite, so decoys would not show"
-        if any(has_hooks(cell) for each in pair for _, cell in cells(each)):
-            return "it or the layer before it has hooks"
-        own = [p for p in (producer.weight, producer.bias) if p is not None]
-        if any(self._uses[id(p)] > 1 for p in own):
-            return "the layer before it shares its weight or bias with another"
-        return None
-
-
-class _Trials:
-    """The weights of each pair, tried on what went through it."""
-
-    def __init__(self):
-        self.weights: dict[Pair, Weights] = {}
+    def __init__(self, net: nn.Cell, wanted: list[np.ndarray]):
+        self._net, self._wanted = net, wanted
+        self._weights: dict[Pair, Weights] = {}
         self._unknown: dict[Pair, Weights] = {}
 
+    def refuse(self, pairs: list[Pair]) -> dict[Pair, str]:
+        """Which pairs cannot be folded, whoever reads what is between, and why."""
+        if not all(np.isfinite(_numbers(each)).all() for each in self._wanted):
+            why = "the network gives values that are not finite, in which decoys would not show"
+            return dict.fromkeys(pairs, why)
+        uses = Counter(id(p) for _, cell in cells(self._net) for p in cell._params.values())
+        refused = {}
+        for pair in pairs:
+            if any(has_hooks(cell) for each in pair for _, cell in cells(each)):
+                refused[pair] = "it or the layer before it has hooks"
+            elif any(uses[id(p)] > 1 for p in _parameters(pair.writer)):
+                refused[pair] = "the layer before it shares its weight or bias with another"
+        return refused
+
     def disguise(self, pair: Pair) -> Callable[[], None]:
-        """Let a pair look as if it were folded, with NaN for weights."""
+        """See `Plan`."""
         if pair not in self._unknown:
             self._unknown[pair] = nan_weights(pair.writer)
         return _replace(pair, self._unknown[pair])
 
-    def compare(self, pair: Pair, call: Call) -> str | None:
-        """Why the folded layer does not give what the two gave."""
+    def trial(self, pair: Pair, call: Call) -> str | None:
+        """See `Plan`: whether the folded layer gives what the two gave."""
         try:
-            if pair not in self.weights:
-                self.weights[pair] = folded_weights(*pair)
+            if pair not in self._weights:
+                self._weights[pair] = folded_weights(*pair)
         except ValueError as error:
             return str(error)
-        weights, wanted = self.weights[pair], call.output
-        undo = _replace(pair, weights)
+        undo = _replace(pair, self._weights[pair])
         try:
-            got = pair.writer(*call.args, **call.kwargs)
+            got, wanted = pair.writer(*call.args, **call.kwargs), call.output
         except Exception as error:
             return f"with it folded in, the layer before it raises {type(error).__name__}"
         finally:
             undo()
-        if getattr(wanted, "dtype", None) != got.dtype:
-            return f"the layer before it computes in another precision, {got.dtype}"
-        if wanted.size != got.size:
-            return f"it gives {wanted.shape}, the layer before it {got.shape}"
-        got, wanted, bias = (
-            _numbers(each.asnumpy()).ravel() for each in (got, wanted, weights.bias)
-        )
+        if (got.dtype, got.size) != (getattr(wanted, "dtype", None), wanted.size):
+            return f"the layer before it gives {got.size} values of {got.dtype}"
+        tolerance = _TOLERANCE[str(got.asnumpy().dtype)]
+        bias = self._weights[pair].bias
+        got, wanted, bias = (_numbers(each.asnumpy()).ravel() for each in (got, wanted, bias))
         error = np.abs(got - wanted).max() / (np.abs(wanted).max() + np.abs(bias).max())
-        if not error <= _TOLERANCE[str(call.output.asnumpy().dtype)]:
-            return f"with it folded in, the layer before it gives something else, by {error:.1e}"
-        return None
+        if error <= tolerance:
+            return None
+        return f"with it folded in, the layer before it gives something else, by {error:.1e}"
+
+    def carry_out(self, pairs: list[Pair], run: Callable[[], object]) -> float:
+        """Fold the pairs; gives the error. Where that is gross, they are as they were."""
+        error, undo = np.inf, []
+        try:
+            for pair in pairs:
+                undo.append(_replace(pair, self._weights[pair]))
+            error = _difference(list(arrays(Experiment(self._net, run).result)), self._wanted)
+        except Exception:
+            pass  # as gross as can be
+        finally:
+            if not error <= _GROSS:
+                for each in undo:
+                    each()
+        return error
 
 
-def _fold_all(
-    net: nn.Cell,
-    run: Callable[[], object],
-    folds: list[tuple[Pair, Weights]],
-    wanted: list[np.ndarray],
-) -> tuple[float | None, str | None]:
-    """Fold the pairs and measure the error; or undo all, and say why."""
-    if not folds:
-        return None, None
-    undo: list[Callable[[], None]] = []
-    why = "it was interrupted"
-    try:
-        undo += [_replace(*each) for each in folds]
-        error = _difference(list(arrays(run_alone(net, run))), wanted)
-        why = (
-            None if error <= _GROSS else f"folded, the network gives something else, by {error:.1e}"
-        )
-    except Exception as raised:
-        why = f"folded, the network raises {type(raised).__name__}"
-    finally:
-        for each in undo if why else ():
-            each()
-    return (None, why) if why else (error, None)
+def _parameters(producer: nn.Cell) -> list[Parameter]:
+    return [p for p in (producer.weight, producer.bias) if p is not None]
 
 
 def _replace(pair: Pair, weights: Weights) -> Callable[[], None]:
-    """Give a pair these weights, in its first layer; returns what undoes it."""
+    """Give the first layer of a pair these weights, and take the other away; returns what
+    undoes it.
+    """
     producer, norm = pair
     kind = type(norm)
     held = (producer._params, producer._primitives, norm._cells, norm._params)
     before = [(each, list(each.items())) for each in (vars(producer), vars(norm), *held)]
-    values = [(p, Tensor(p)) for p in (producer.weight, producer.bias) if p is not None]
+    values = [(p, Tensor(p)) for p in _parameters(producer)]  # with the same memory
 
     def undo():
         norm.__class__ = kind

@@ -2,77 +2,61 @@
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Hashable
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from bn3d.networks.values import children, digest, fingerprint
+from bn3d.networks.values import arrays, as_bytes, children, fingerprint, is_array
 
 __all__ = ["Snapshot"]
 
-_MISSING = object()
+_CONTAINERS = (dict, list, set, deque)
 # Attributes of MindSpore's own in every cell, which change when it is first called.
 _OF_ALL_CELLS = frozenset(vars(nn.Cell())) - {"training"}
 
 
 class Snapshot:
-    """Classes, attributes, containers, and the values of tensors, as they are now.
-
-    Of every cell and object of its own that the network reaches.
-    """
+    """Classes, attributes, containers and tensors of all that a network reaches, as of now."""
 
     def __init__(self, net: nn.Cell):
         self._classes: list[tuple[object, type]] = []
-        self._containers: list[tuple[str, object, list]] = []
-        self._tensors: list[tuple[str, object, np.ndarray, tuple]] = []
+        self._containers: list[tuple[str, object, dict]] = []
+        self._arrays: list[tuple[str, Tensor | np.ndarray, np.ndarray, tuple]] = []
         seen, waiting = set(), [("", net)]
         while waiting:
             name, value = waiting.pop()
-            if id(value) in seen:
+            if id(value) in seen or getattr(value, "has_init", False):
                 continue
             seen.add(id(value))
-            if isinstance(value, Tensor | np.ndarray):
-                self._keep_tensor(name, value)
-                continue
             held = children(value)
-            if held is None:
-                continue
-            if isinstance(value, dict | list | set | deque):
-                self._containers.append((name, value, _items(value)))
-            elif hasattr(value, "__dict__"):
+            if is_array(value):
+                self._arrays.append((name, value, next(arrays(value)), _marks(value)))
+            elif isinstance(value, _CONTAINERS):
+                self._containers.append((name, value, _by_key(value)))
+            elif held and hasattr(value, "__dict__"):
                 self._classes.append((value, type(value)))
-                self._containers.append((name, vars(value), _items(vars(value))))
-                held += _of_class(value)
+                self._containers.append((name, vars(value), dict(vars(value))))
+                of_class = [each for kind in type(value).__mro__ for each in vars(kind).items()]
+                held += [each for each in of_class if isinstance(each[1], _CONTAINERS)]
             waiting += [
                 (_place(name, key), each)
-                for key, each in held
+                for key, each in held or ()
                 if type(each) not in (int, float, str, bool, type(None))
             ]
-
-    def _keep_tensor(self, name: str, tensor: Tensor | np.ndarray) -> None:
-        if getattr(tensor, "has_init", False) or getattr(tensor.dtype, "hasobject", False):
-            return
-        array = tensor.asnumpy() if isinstance(tensor, Tensor) else tensor
-        self._tensors.append((name, tensor, array.copy(), _marks(tensor)))
 
     def changes(self) -> dict[str, Hashable]:
         """What is not as it was, by place, with fingerprints of what it is now."""
         found = {}
         for name, container, before in self._containers:
-            now = _items(container)
-            if _same_objects(now, before):
-                continue
-            was = _by_key(container, before)
-            for key, each in _by_key(container, now).items():
-                if was.pop(key, _MISSING) is not each and key not in _OF_ALL_CELLS:
-                    found[_place(name, key)] = fingerprint(each)
-            found |= {_place(name, key): None for key in was.keys() - _OF_ALL_CELLS}
-        for name, tensor, before, _ in self._tensors:
-            if not _same_bits(tensor, before):
-                found[name] = digest(tensor)
+            now = _by_key(container)
+            for key in (now.keys() | before.keys()) - _OF_ALL_CELLS:
+                if now.get(key) is not before.get(key):
+                    found[_place(name, key)] = fingerprint(now.get(key))
+        for name, value, before, _ in self._arrays:
+            if not _same_bits(value, before):
+                found[name] = fingerprint(value)
         return found
 
     def restore(self) -> None:
@@ -81,28 +65,19 @@ class Snapshot:
             if type(value) is not kind:
                 value.__class__ = kind
         for _, container, before in self._containers:
-            if not _same_objects(_items(container), before):
+            now = _by_key(container)
+            if list(now) != list(before) or any(now[key] is not before[key] for key in now):
                 container.clear()
                 add = container.extend if isinstance(container, list | deque) else container.update
-                add(_by_key(container, before) if isinstance(container, dict) else before)
-        for _, tensor, before, marks in self._tensors:
-            if not _same_bits(tensor, before):
-                if isinstance(tensor, Tensor):
-                    tensor.assign_value(Tensor(before))
+                add(before if isinstance(container, dict) else before.values())
+        for _, value, before, marks in self._arrays:
+            if not _same_bits(value, before):
+                if isinstance(value, Tensor):
+                    value.assign_value(Tensor(before))
                 else:
-                    tensor[...] = before
-            if marks != _marks(tensor):
-                tensor.name, tensor.requires_grad = marks
-
-
-def _of_class(value: object) -> list[tuple[str, object]]:
-    """Containers that all objects of the class share."""
-    return [
-        (name, each)
-        for kind in type(value).__mro__
-        for name, each in vars(kind).items()
-        if isinstance(each, dict | list | set | deque)
-    ]
+                    value[...] = before
+            if marks != _marks(value):
+                value.name, value.requires_grad = marks
 
 
 def _place(name: str, key: object) -> str:
@@ -111,30 +86,13 @@ def _place(name: str, key: object) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
-def _items(container) -> list:
-    if isinstance(container, dict):
-        return [*container.keys(), *container.values()]
-    return list(container)
+def _by_key(container) -> dict:
+    return dict(container) if isinstance(container, dict) else dict(enumerate(container))
 
 
-def _by_key(container, items: list) -> dict:
-    if not isinstance(container, dict):
-        return dict(enumerate(items))
-    half = len(items) // 2
-    return dict(zip(items[:half], items[half:], strict=True))
+def _same_bits(now: Tensor | np.ndarray, before: np.ndarray) -> bool:
+    return np.array_equal(as_bytes(now), as_bytes(before))
 
 
-def _same_objects(now: list, before: list) -> bool:
-    return len(now) == len(before) and all(map(operator.is_, now, before))
-
-
-def _same_bits(tensor: Tensor | np.ndarray, before: np.ndarray) -> bool:
-    array = tensor.asnumpy() if isinstance(tensor, Tensor) else tensor
-    if array.shape != before.shape or array.dtype != before.dtype:
-        return False
-    a, b = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (array, before))
-    return np.array_equal(a, b)
-
-
-def _marks(tensor: object) -> tuple:
-    return (tensor.name, tensor.requires_grad) if isinstance(tensor, Parameter) else ()
+def _marks(value: object) -> tuple:
+    return (value.name, value.requires_grad) if isinstance(value, Parameter) else ()

@@ -12,7 +12,16 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-__all__ = ["OUTSIDE", "arrays", "children", "decoy", "digest", "fingerprint"]
+__all__ = [
+    "OUTSIDE",
+    "arrays",
+    "as_bytes",
+    "children",
+    "decoy",
+    "digest",
+    "fingerprint",
+    "is_array",
+]
 
 # Top-level modules that are no part of a network's own code.
 OUTSIDE = frozenset(sys.stdlib_module_names) - {"__main__"} | {"bn3d", "mindspore", "numpy"}
@@ -35,11 +44,22 @@ def children(value: object) -> list[tuple[object, object]] | None:
     return list({**held, **getattr(value, "__dict__", {})}.items())
 
 
-def digest(tensor: Tensor | np.ndarray) -> bytes:
+def is_array(value: object) -> bool:
+    """Whether it is a Tensor, or numbers of NumPy."""
+    return isinstance(value, Tensor) or (
+        isinstance(value, np.ndarray) and not value.dtype.hasobject
+    )
+
+
+def as_bytes(value: Tensor | np.ndarray) -> np.ndarray:
+    """The memory of an array; where it is not in one piece, a copy of it."""
+    array = value.asnumpy() if isinstance(value, Tensor) else value
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def digest(value: Tensor | np.ndarray) -> bytes:
     """Equal for equal bits, in whatever shape."""
-    array = tensor.asnumpy() if isinstance(tensor, Tensor) else tensor
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return hashlib.sha1(flat, usedforsecurity=False).digest()
+    return hashlib.sha1(as_bytes(value), usedforsecurity=False).digest()
 
 
 def fingerprint(
@@ -55,7 +75,7 @@ def fingerprint(
     kind = type(value).__qualname__
     if isinstance(value, _PLAIN):
         return kind, repr(value)
-    if _is_array(value):
+    if is_array(value):
         found = digest(value)
         return "array", str(value.dtype), value.shape, (same or {}).get(found, found)
     held = None if isinstance(value, nn.Cell) or id(value) in path else children(value)
@@ -67,7 +87,7 @@ def fingerprint(
 
 def arrays(value: object, path: tuple[int, ...] = ()) -> Iterator[np.ndarray]:
     """Copies of the tensors in a value."""
-    if _is_array(value):
+    if is_array(value):
         yield np.array(value.asnumpy() if isinstance(value, Tensor) else value)
     elif not isinstance(value, nn.Cell) and id(value) not in path:
         for _, each in children(value) or ():
@@ -93,9 +113,3 @@ def decoy(truth: Tensor, noise: np.random.Generator) -> Tensor:
     unknown[values.size // 2], unknown[0] = True, False  # of two values one each
     values[unknown] = np.nan
     return Tensor(values.reshape(truth.shape)).astype(truth.dtype)
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(value, Tensor) or (
-        isinstance(value, np.ndarray) and not value.dtype.hasobject
-    )

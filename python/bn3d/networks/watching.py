@@ -13,18 +13,26 @@ __all__ = ["Observer", "has_hooks", "watched"]
 
 
 class Observer:
-    """Is told of each call of a cell, and may change it; this one does nothing."""
+    """Is told of each call of a cell, and may change it."""
+
+    def start(self) -> None:
+        """Before the run."""
+
+    def stop(self) -> None:
+        """After it, however it ends."""
 
     def gets(self, cell: nn.Cell, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        """Before the call; what is returned is what the cell gets."""
+        """Before a call; gives other arguments, or None."""
 
     def gives(self, cell: nn.Cell, args: tuple, kwargs: dict, output: object) -> object | None:
-        """After the call; what is returned is what the cell gives."""
+        """After a call; gives another output, or None."""
 
 
 def has_hooks(cell: nn.Cell) -> bool:
     """Whether a cell has hooks that see or change what it gets or gives."""
-    return bool(cell._forward_hook or cell._forward_pre_hook)
+    # Not by the properties of 2.9 and later, which create what they are asked for.
+    names = ("_forward_hook", "_forward_pre_hook")
+    return any(vars(cell).get(f"{lazy}{name}") for name in names for lazy in ("", "_lazy"))
 
 
 @contextmanager
@@ -49,14 +57,11 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_in_pynative_mode())
         for cell in cells:
-            cell.requires_grad = False  # else a pass that is cut off leaves a gradient open
+            cell.requires_grad = False  # else a run that stops leaves a gradient open
             cell.has_bprop = False  # such cells take no hooks
-            for register, hook in (
-                (cell.register_forward_pre_hook, before),
-                (cell.register_forward_hook, after),
-            ):
-                first = {"prepend": True} if hook is before else {}
-                stack.callback(register(hook, with_kwargs=True, **first).remove)
+            first = cell.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
+            stack.callback(first.remove)
+            stack.callback(cell.register_forward_hook(after, with_kwargs=True).remove)
         try:
             yield
         finally:
@@ -76,6 +81,6 @@ def _in_pynative_mode() -> Iterator[None]:
     finally:
         ms.set_context(mode=mode)
         if jit is None:
-            os.environ.pop("MS_JIT", None)
+            del os.environ["MS_JIT"]
         else:
             os.environ["MS_JIT"] = jit
