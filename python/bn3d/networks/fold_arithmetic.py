@@ -32,7 +32,7 @@ def normalises_by_batch(norm: nn.Cell) -> bool | None:
     """Whether a batch norm layer uses the statistics of its batch; None: now, in training."""
     inner = _inner(norm)
     if inner is norm:
-        always, mode = norm.running_mean is None, None
+        always, mode = getattr(norm, "running_mean", None) is None, None
     else:
         always, mode = inner.use_batch_statistics is True, inner.use_batch_statistics
     return None if mode is None and inner.training and not always else always

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from bn3d import new_style
+from bn3d import execution, new_style
 from bn3d import process_groups as groups
 from bn3d.cell_state import detach
 from bn3d.cells import cells, check_net, forget_compiled
@@ -28,7 +28,7 @@ from bn3d.networks.watching import has_hooks
 __all__ = ["FoldReport", "fold"]
 
 # How far a folded layer may be from the two, as a part of the largest value: rounding.
-_TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+_TOLERANCE = {"float64": 1e-10, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 _GROSS = 0.1  # and a whole network, where rounding may have grown
 
 
@@ -217,11 +217,12 @@ class _Plan:
             undo()
         if (got.dtype, got.size) != (getattr(wanted, "dtype", None), wanted.size):
             return f"the layer before it gives {got.size} values of {got.dtype}"
-        tolerance = _TOLERANCE[str(got.asnumpy().dtype)]
+        # Mixed precision of level "auto" computes in float16, and gives float32.
+        precision = "float16" if execution.is_widening() else str(got.asnumpy().dtype)
         bias = self._weights[pair].bias
         got, wanted, bias = (_numbers(each.asnumpy()).ravel() for each in (got, wanted, bias))
         error = np.abs(got - wanted).max() / (np.abs(wanted).max() + np.abs(bias).max())
-        if error <= tolerance:
+        if error <= _TOLERANCE[precision]:
             return None
         return f"with it folded in, the layer before it gives something else, by {error:.1e}"
 
