@@ -16,8 +16,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 core=(test_batch_norm.py test_derivatives.py test_execution.py test_mixed_precision.py
-  test_backends.py backends test_verify.py test_swapping.py test_swapping_networks.py test_folding.py
-  test_folding_hidden_uses.py test_freezing.py)
+  test_backends.py backends test_verify.py test_swapping.py test_swapping_networks.py networks
+  test_freezing.py)
 numpy2=(2.2.6 2.4.6)
 pairs=("$@")
 if [[ ${#pairs[@]} == 0 ]]; then

@@ -11,7 +11,7 @@ import pytest
 from mindspore import amp, mint, nn, ops
 
 import bn3d
-import networks
+from support import networks
 
 RECIPE = networks.NETWORKS["resnet3d"]
 MODES = pytest.mark.parametrize(

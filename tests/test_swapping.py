@@ -12,7 +12,7 @@ from mindspore import Tensor, amp, nn, ops
 
 import bn3d
 from layers import ways_to_recompute
-from networks import LookAlike
+from support.networks import LookAlike
 
 
 class Other(nn.Cell):

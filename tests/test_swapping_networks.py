@@ -8,7 +8,7 @@ import pytest
 from mindspore import nn, ops
 
 import bn3d
-import networks
+from support import networks
 
 EVERY = pytest.mark.parametrize("recipe", networks.NETWORKS.values(), ids=networks.NETWORKS)
 MODES = pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bn3d.batch_norm import BatchNorm3d
     from bn3d.environment import info
-    from bn3d.folding import FoldReport, fold
     from bn3d.freezing import freeze, unfreeze
     from bn3d.migrate.layer import from_torch, to_torch
     from bn3d.migrate.report import Conversion, ConversionError
     from bn3d.migrate.state_dict import convert_state_dict
     from bn3d.migrate.torch_state_dict import to_torch_state_dict
+    from bn3d.networks.folding import FoldReport, fold
     from bn3d.swapping import SwapReport, restore, swap
     from bn3d.sync_batch_norm import SyncBatchNorm3d
 
@@ -51,11 +51,11 @@ _HOME = {
     "BatchNorm3d": "bn3d.batch_norm",
     "Conversion": "bn3d.migrate.report",
     "ConversionError": "bn3d.migrate.report",
-    "FoldReport": "bn3d.folding",
+    "FoldReport": "bn3d.networks.folding",
     "SwapReport": "bn3d.swapping",
     "SyncBatchNorm3d": "bn3d.sync_batch_norm",
     "convert_state_dict": "bn3d.migrate.state_dict",
-    "fold": "bn3d.folding",
+    "fold": "bn3d.networks.folding",
     "freeze": "bn3d.freezing",
     "from_torch": "bn3d.migrate.layer",
     "info": "bn3d.environment",

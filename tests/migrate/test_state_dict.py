@@ -9,7 +9,6 @@ import torch
 from mindspore import mint, nn
 
 import bn3d
-import networks
 from migrate.resnets import (
     ResNet,
     TorchResNet,
@@ -21,6 +20,7 @@ from migrate.resnets import (
     torch_step,
     volumes,
 )
+from support import networks
 
 STEPS = 5
 

@@ -16,23 +16,7 @@ from mindspore import nn, ops
 
 import bn3d
 from layers import ways_to_recompute
-from test_folding import assert_folded_alike, randomized, volume
-
-
-class Base(nn.Cell):
-    """Layers that keep the shape, so that they can be added."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.bn = nn.Conv3d(2, 2, 3), bn3d.BatchNorm3d(2)
-        self.relu = nn.ReLU()
-        self.build()
-
-    def build(self):
-        """Give a network what it has besides."""
-
-    def construct(self, x):
-        return self.bn(self.conv(x))
+from support.folding import Base, assert_folded_alike, randomized, volume
 
 
 class MixinMethod:
@@ -554,7 +538,7 @@ HIDDEN = [
     if isinstance(value, type)
     and issubclass(value, nn.Cell)
     and value.__module__ == __name__
-    and value not in (Base, Runs, Shifted, ShiftedStock, DoublingConv, RunsInTurn, RunsEach)
+    and value not in (Runs, Shifted, ShiftedStock, DoublingConv, RunsInTurn, RunsEach)
     and value is not OneListInTwoCells
 ] + [
     functools.partial(OneListInTwoCells, (RunsInTurn, RunsEach)),
@@ -573,10 +557,10 @@ def test_hidden_uses_keep_a_layer_from_being_folded(kind, swapped, monkeypatch):
     monkeypatch.undo()
     if swapped:
         bn3d.swap(net)
-    dtype = net(volume((2, 2, 4, 4, 4))).dtype
-    report = assert_folded_alike(net, volume((2, 2, 4, 4, 4)), tolerance=0)
+    dtype = net(volume()).dtype
+    report = assert_folded_alike(net, volume(), tolerance=0)
     assert not report.folded
-    assert net(volume((2, 2, 4, 4, 4))).dtype == dtype
+    assert net(volume()).dtype == dtype
 
 
 class LooksAtItsOwnWeights(Base):
@@ -677,7 +661,7 @@ for arguments in ways_to_recompute().values():
 
 @pytest.mark.parametrize(("kind", "folded"), PLAIN.items())
 def test_what_hides_nothing_is_folded(kind, folded):
-    report = assert_folded_alike(randomized(kind()), volume((2, 2, 4, 4, 4)))
+    report = assert_folded_alike(randomized(kind()), volume())
     assert len(report.folded) == folded
 
 
@@ -685,9 +669,9 @@ def test_what_hides_nothing_is_folded(kind, folded):
 def test_a_folded_layer_that_was_recomputed_still_has_gradients(kind, mode):
     net, twin = randomized(kind()), randomized(Base())
     twin.conv.weight.set_data(net.conv.weight)
-    bn3d.fold(net)
-    bn3d.fold(twin)
-    x = volume((2, 2, 4, 4, 4))
+    x = volume()
+    bn3d.fold(net, x)
+    bn3d.fold(twin, x)
 
     def gradient(of):
         def loss(x):
@@ -700,6 +684,6 @@ def test_a_folded_layer_that_was_recomputed_still_has_gradients(kind, mode):
 
 def test_half_precision_of_both_is_folded():
     net = randomized(BothInHalf())
-    report = assert_folded_alike(net, volume((2, 2, 4, 4, 4)), tolerance=1e-2)
+    report = assert_folded_alike(net, volume(), tolerance=1e-2)
     assert report.folded
-    assert net(volume((2, 2, 4, 4, 4))).dtype == ms.float16
+    assert net(volume()).dtype == ms.float16

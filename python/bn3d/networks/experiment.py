@@ -1,0 +1,278 @@
+"""Who reads what a cell gives? Found out by running the network, not by reading its source.
+
+A first run notes what every cell gets, gives and keeps. In further ones, what some cells give is
+replaced by decoys, and the one reader that is known gets the truth all the same. If every cell
+gets, gives and keeps what it did before, bit for bit, then nobody else reads it: for the inputs
+of this run, and as far as the cells and what they keep show it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from bn3d.cells import cells
+from bn3d.networks.snapshot import Snapshot
+from bn3d.networks.values import decoy, digest, fingerprint
+from bn3d.networks.watching import Observer, has_hooks, watched
+
+__all__ = ["Call", "Experiment", "Pair", "Plan"]
+
+
+class Pair(NamedTuple):
+    """A cell, and the one that takes what it gives."""
+
+    writer: nn.Cell
+    reader: nn.Cell
+
+
+class Call(NamedTuple):
+    """What went through a pair once."""
+
+    args: tuple  # of the writer
+    kwargs: dict
+    between: Tensor
+    output: object  # of the reader
+
+
+class Plan(Protocol):
+    """What pairs are to become."""
+
+    def disguise(self, pair: Pair) -> Callable[[], None]:
+        """Let a pair look as it is to, with NaN for its values; returns what undoes it."""
+
+    def trial(self, pair: Pair, call: Call) -> str | None:
+        """Why a pair may not become what is planned, after one of its calls."""
+
+
+class Experiment:
+    """The pairs of a network.
+
+    Args:
+        net: the network. It is as it was after each run, also if that raises.
+        run: calls it, once or more often, and returns what it gives.
+        writers, readers: classes of the cells to pair.
+
+    Attributes:
+        result: what `run` returned.
+        found: by the id of each reader its pair, or why there is none.
+    """
+
+    def __init__(
+        self,
+        net: nn.Cell,
+        run: Callable[[], object],
+        writers: tuple[type, ...] = (),
+        readers: tuple[type, ...] = (),
+    ):
+        self.names = {id(cell): repr(name) if name else "the network" for name, cell in cells(net)}
+        self.cells = [cell for _, cell in cells(net)]
+        # What these see is seen by others as well: a decoy must not come so far.
+        self.in_public = {id(cell) for cell in self.cells if cell is net or has_hooks(cell)}
+        self._run, self._before = run, Snapshot(net)
+        first = _Recording(self, writers, readers)
+        self.result = self._watched_run(first)
+        self.events = first.events
+        self.found = {
+            id(cell): first.pair_of(cell) for cell in self.cells if isinstance(cell, readers)
+        }
+
+    def refuse(self, pairs: list[Pair], plan: Plan) -> dict[Pair, str]:
+        """Which of these pairs do not hold, and why: others read what the writer gives, or the
+        trial speaks against it.
+        """
+        tried: dict[Pair, str | None] = {}
+
+        def noticed(some: list[Pair]) -> str | None:
+            decoys = _Decoys(self, some, plan, tried)
+            try:
+                self._watched_run(decoys)
+            except _StoppedError:
+                pass
+            except Exception as error:
+                return decoys.noticed or f"whether it raises {type(error).__name__}"
+            return decoys.noticed
+
+        def refused(some: list[Pair], seen: str | None) -> dict[Pair, str]:
+            if seen is None:
+                return {}
+            if len(some) == 1:
+                writer = self.names[id(some[0].writer)]
+                return {some[0]: f"{writer} is read elsewhere: a decoy changes {seen}"}
+            halves = some[: len(some) // 2], some[len(some) // 2 :]
+            return {
+                pair: why for half in halves for pair, why in refused(half, noticed(half)).items()
+            }
+
+        seen = noticed(pairs) if pairs else None
+        if seen and (twice := noticed([])):
+            return dict.fromkeys(pairs, f"the network does not give the same twice, see {twice}")
+        return {pair: why for pair, why in tried.items() if why} | refused(pairs, seen)
+
+    def _watched_run(self, observer: _Recording | _Decoys) -> object:
+        try:
+            with watched(self.cells, observer):
+                try:
+                    observer.start()
+                    result = self._run()
+                    seen = fingerprint(result)
+                finally:
+                    observer.stop()
+            observer.event("what the run gives", seen)
+            changes = self._before.changes()
+            for place in sorted(changes):
+                observer.event(f"what {place!r} keeps", changes[place])
+            observer.event("what the network keeps", len(changes))
+            return result
+        finally:
+            self._before.restore()
+
+
+class _Recording(Observer):
+    """What happens in the first run, and which reader got what a writer gave."""
+
+    def __init__(self, experiment: Experiment, writers: tuple, readers: tuple):
+        self.events: list[tuple[str, Hashable]] = []
+        self._names, self._writers, self._readers = experiment.names, writers, readers
+        self._given: dict[bytes, list[tuple[int, nn.Cell]]] = defaultdict(list)
+        self._sources: dict[int, list[nn.Cell | None]] = defaultdict(list)
+
+    def event(self, what: str, value: Hashable) -> None:
+        self.events.append((what, value))
+
+    def gets(self, cell: nn.Cell, args: tuple, kwargs: dict) -> None:
+        self.event(f"what {self._names[id(cell)]} gets", fingerprint((args, kwargs)))
+        if isinstance(cell, self._readers):
+            tensor = _only_tensor(args, kwargs)
+            given = [] if tensor is None else self._given[digest(tensor)]
+            same = [each for each in given if each[0] == id(tensor)] or given
+            self._sources[id(cell)].append(same[-1][1] if same else None)
+            if same:
+                given.remove(same[-1])
+
+    def gives(self, cell: nn.Cell, args: tuple, kwargs: dict, output: object) -> None:
+        self.event(f"what {self._names[id(cell)]} gives", fingerprint(output))
+        if isinstance(cell, self._writers) and _is_usable(output):
+            self._given[digest(output)].append((id(output), cell))
+
+    def pair_of(self, reader: nn.Cell) -> Pair | str:
+        sources = self._sources[id(reader)]
+        if not sources:
+            return "it does not run on these inputs"
+        if None in sources:
+            kinds = ", ".join(dict.fromkeys(kind.__name__ for kind in self._writers))
+            return f"what it gets is not, bit for bit, what one of these gave: {kinds}"
+        names = sorted({self._names[id(writer)] for writer in sources})
+        if len(names) > 1:
+            return f"several layers give what it gets: {', '.join(names)}"
+        if any(sources[0] in others for others in self._sources.values() if others is not sources):
+            return f"{names[0]} is read elsewhere: by another layer of this kind"
+        return Pair(sources[0], reader)
+
+
+class _StoppedError(BaseException):
+    """Ends a run in which a decoy was noticed; no `except Exception` of a network takes it."""
+
+
+class _Decoys(Observer):
+    """A run with decoys, which stops when something is noticed.
+
+    Attributes:
+        noticed: what is another than in the first run, None as long as nothing is.
+    """
+
+    def __init__(self, experiment: Experiment, pairs: list[Pair], plan: Plan, tried: dict):
+        self.noticed: str | None = None
+        self._names, self._in_public = experiment.names, experiment.in_public
+        self._expected = iter(experiment.events)
+        self._plan, self._tried = plan, tried
+        self._pairs = {id(cell): pair for pair in pairs for cell in pair}
+        self._undo: dict[Pair, Callable[[], None]] = {}
+        self._truths: dict[bytes, bytes] = {}  # digests, by that of the decoy
+        self._waiting: dict[tuple[Pair, bytes], list[tuple]] = defaultdict(list)
+        self._running: dict[Pair, tuple] = {}
+        self._trying = False
+        self._noise = np.random.default_rng(0)
+
+    def start(self) -> None:
+        for pair in self._pairs.values():
+            self._hide(pair)
+
+    def stop(self) -> None:
+        for pair in list(self._undo):
+            self._undo.pop(pair)()
+
+    def _hide(self, pair: Pair) -> None:
+        if pair not in self._undo:
+            self._undo[pair] = self._plan.disguise(pair)
+
+    def event(self, what: str, value: Hashable) -> None:
+        if self.noticed is None and next(self._expected, None) != (what, value):
+            self.noticed = what
+        if self.noticed is not None:
+            raise _StoppedError
+
+    def _sees(self, cell: nn.Cell, what: str, value: object) -> None:
+        same = {} if id(cell) in self._in_public else self._truths
+        self.event(f"what {self._names[id(cell)]} {what}", fingerprint(value, same))
+
+    def gets(self, cell: nn.Cell, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        if self._trying:
+            return None
+        self._sees(cell, "gets", (args, kwargs))
+        pair = self._pairs.get(id(cell))
+        if pair is None:
+            return None
+        self._undo.pop(pair)()  # while they run themselves
+        if cell is pair.writer:
+            return None
+        got = _only_tensor(args, kwargs)
+        waiting = self._waiting[pair, digest(got)]
+        if not waiting:  # the same bits from elsewhere
+            self.event(f"what {self._names[id(cell)]} gets", None)
+        self._running[pair] = waiting.pop()
+        truth = self._running[pair][-1]
+        if truth.shape != got.shape:  # not by an operator: the precision of the reader is set
+            truth = Tensor(truth.asnumpy().reshape(got.shape))
+        return (
+            tuple(truth if each is got else each for each in args),
+            {key: truth if each is got else each for key, each in kwargs.items()},
+        )
+
+    def gives(self, cell: nn.Cell, args: tuple, kwargs: dict, output: object) -> Tensor | None:
+        if self._trying:
+            return None
+        self._sees(cell, "gives", output)
+        pair = self._pairs.get(id(cell))
+        if pair is None:
+            return None
+        fake = None
+        if cell is pair.writer:
+            fake = decoy(output, self._noise)
+            self._truths[digest(fake)] = digest(output)
+            self._waiting[pair, digest(fake)].append((args, kwargs, output))
+        else:
+            self._try(pair, Call(*self._running.pop(pair), output))
+        self._hide(pair)
+        return fake
+
+    def _try(self, pair: Pair, call: Call) -> None:
+        self._trying = True
+        try:
+            self._tried[pair] = self._tried.get(pair) or self._plan.trial(pair, call)
+        finally:
+            self._trying = False
+
+
+def _is_usable(output: object) -> bool:
+    return isinstance(output, Tensor) and output.is_floating_point() and output.size > 0
+
+
+def _only_tensor(args: tuple, kwargs: dict) -> Tensor | None:
+    """The one tensor among the arguments of a call, None where there are others."""
+    found = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
+    return found[0] if len(found) == 1 else None
