@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bn3d import interrupts
+
 from . import deploy as deployment
 from . import installer
 from .build import BuildError
@@ -52,14 +54,14 @@ def build(
     arch: ArchOption = None,
 ) -> None:
     """Build the package, one .run file, against the CANN of ASCEND_HOME_PATH."""
-    with _errors():
+    with _errors(), interrupts.raised():
         typer.echo(build_package(output, arch))
 
 
 @app.command()
 def install(path: PathOption = None, package: PackageOption = None) -> None:
     """Install or upgrade on this machine."""
-    with _errors(), _built(package) as file:
+    with _errors(), interrupts.raised(), _built(package) as file:
         installer.install(Package.open(file), path)
         typer.echo(report(read_status(path)))
 
@@ -67,7 +69,7 @@ def install(path: PathOption = None, package: PackageOption = None) -> None:
 @app.command()
 def uninstall(path: PathOption = None) -> None:
     """Remove, and put back what was."""
-    with _errors():
+    with _errors(), interrupts.raised():
         typer.echo(f"removed {installer.uninstall(path)}")
 
 
@@ -135,4 +137,4 @@ def _errors() -> Iterator[None]:
         yield
     except (BuildError, CannError, PackageError, InstallError) as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2) from error
