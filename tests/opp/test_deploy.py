@@ -279,4 +279,4 @@ def test_a_damaged_package_goes_nowhere(tmp_path: Path):
     with pytest.raises(InstallError, match="not a readable package"):
         deploy(["host"], tmp_path / "bad.run", ssh=["false"])
     done = CliRunner().invoke(app, ["deploy", "host", "--package", str(tmp_path / "bad.run")])
-    assert done.exit_code == 1
+    assert done.exit_code == 2

@@ -36,14 +36,17 @@ class Config:
     @property
     def names(self) -> list:
         """The vendors that the engine finds, first is searched first."""
-        parts = [part for part in (self.text or "").partition("\n")[0].split("=") if part]
-        return _names(parts[1]) if len(parts) == 2 else []
+        return _found(self.text)
 
     def add(self, name: str) -> None:
         """Put `name` first, unless it is listed already."""
         if name not in self.names:
             value, rest = _split(self.text)
-            others = [item for item in value.split(",") if item.strip() not in ("", name)]
+            others = [
+                item
+                for item in value.split(",")
+                if item.strip() not in ("", name) and "=" not in item
+            ]
             self._write(_join(",".join([name, *others]), rest))
 
     def remove(self, name: str, original: str | None = None) -> None:
@@ -54,7 +57,7 @@ class Config:
         items = [item for item in value.split(",") if item.strip() != name]
         if any(item.strip() for item in items):
             self._write(_join(",".join(items), rest))
-        elif original is not None and not _names(_split(original)[0]):
+        elif original is not None and not _found(original):
             self._write(original)
         else:
             self._write(None)
@@ -88,6 +91,12 @@ class Config:
                 partial.unlink()
             raise
         self.text = text
+
+
+def _found(text: str | None) -> list:
+    """What the engine makes of a config.ini: it reads the first line, whatever the key."""
+    parts = [part for part in (text or "").partition("\n")[0].split("=") if part]
+    return _names(parts[1]) if len(parts) == 2 else []
 
 
 def _names(value: str) -> list:
