@@ -163,7 +163,7 @@ def _load_error(path: Path, environment) -> str:
     if done.returncode == 0:
         return ""
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return last.removeprefix("OSError: ")
+    return last.removeprefix("OSError: ").removeprefix(f"{path}: ")
 
 
 def _set_late(environment) -> Iterator[str]:
