@@ -40,10 +40,12 @@ def after(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, said
 
 
-def wait_for(path: Path) -> None:
+def wait_for(path: Path, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 100
     while not path.exists():
-        assert time.monotonic() < deadline
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"{path.name} was not made: {process.communicate()}")
         time.sleep(0.02)
 
 
@@ -72,10 +74,11 @@ def test_at_several_moments(command: list[str], tmp_path: Path, child_environmen
 
 def test_while_mindspore_runs_a_graph(tmp_path: Path, child_environment: dict):
     """MindSpore has a handler of its own then, which sends SIGTERM."""
-    program = (
-        "import pathlib, mindspore as ms\n"
+    program = tmp_path / "program.py"  # MindSpore compiles from a file only
+    program.write_text(
         "from bn3d import interrupts\n"
         "interrupts.guard()\n"
+        "import pathlib, mindspore as ms\n"
         "ms.set_context(mode=ms.GRAPH_MODE)\n"
         "@ms.jit\n"
         "def step(x):\n"
@@ -85,8 +88,8 @@ def test_while_mindspore_runs_a_graph(tmp_path: Path, child_environment: dict):
         "while True:\n"
         "    step(x).asnumpy(); pathlib.Path('runs').touch()\n"
     )
-    process = start(child_environment, "-c", program, cwd=tmp_path)
-    wait_for(tmp_path / "runs")
+    process = start(child_environment, program, cwd=tmp_path)
+    wait_for(tmp_path / "runs", process)
     process.send_signal(signal.SIGINT)
     assert after(process) == (130, SAID)
 
@@ -110,7 +113,7 @@ if __name__ == "__main__":
 def test_processes_of_its_own_end_too(tmp_path: Path, child_environment: dict):
     (tmp_path / "program.py").write_text(CHILD)
     process = start(child_environment, "program.py", cwd=tmp_path)
-    wait_for(tmp_path / "child")
+    wait_for(tmp_path / "child", process)
     process.send_signal(signal.SIGINT)
     assert after(process) == (130, SAID)
     child = Path("/proc") / (tmp_path / "child").read_text()
@@ -135,7 +138,7 @@ def test_what_must_be_put_in_order_is(tmp_path: Path, child_environment: dict):
         "        pathlib.Path('in order').touch()\n"
     )
     process = start(child_environment, "-c", program, cwd=tmp_path)
-    wait_for(tmp_path / "runs")
+    wait_for(tmp_path / "runs", process)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert after(process) == (130, SAID)
@@ -154,7 +157,7 @@ def test_a_handler_that_somebody_set_counts(tmp_path: Path, child_environment: d
         "sys.exit(7)\n"
     )
     process = start(child_environment, "-c", program, cwd=tmp_path)
-    wait_for(tmp_path / "runs")
+    wait_for(tmp_path / "runs", process)
     process.send_signal(signal.SIGINT)
     code, said = after(process)
     assert code == 7 and said.startswith("bn3d: interrupted, ending in order")

@@ -5,6 +5,7 @@ A place is checked before the work whose result is to be written there.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from enum import Enum
 from pathlib import Path
@@ -44,5 +45,5 @@ def file(path: Path | None) -> Path | None:
     except OSError as error:
         raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from error
     if not there:
-        path.unlink()
+        Path(os.path.realpath(path)).unlink()  # what a link names, and not the link
     return path

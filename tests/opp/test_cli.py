@@ -38,7 +38,7 @@ def test_install_builds_what_it_installs(
     place = node / "opp" / "vendors" / "bn3d"
     assert (place / "version.info").is_file()
 
-    done = runner.invoke(app, ["status", "--json"])
+    done = runner.invoke(app, ["status", "--json", "-"])
     assert done.exit_code == 0
     assert json.loads(done.output)["location"] == str(place)
     done = runner.invoke(app, ["uninstall"])

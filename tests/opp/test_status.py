@@ -131,7 +131,7 @@ def test_the_command_line(run_file: Path, node: Path):
     assert run(run_file, node, "status").returncode == 1
     done = run(run_file, node, "install")
     assert done.returncode == 0 and done.stdout.rstrip().endswith("active")
-    done = run(run_file, node, "status", "--json")
+    done = run(run_file, node, "status", "--json", "-")
     assert done.returncode == 0 and json.loads(done.stdout)["active"]
     done = run(run_file, node, "uninstall")
     assert done.returncode == 0 and "removed" in done.stdout
@@ -183,7 +183,7 @@ def test_install_path_is_cann_s_name_of_path(run_file: Path, node: Path, tmp_pat
     ("arguments", "says"),
     [
         (["--install", "--uninstall"], "one command at a time, got install and uninstall"),
-        (["install", "--json"], "--json is for status only"),
+        (["install", "--json", "-"], "--json is for status only"),
         (["--install-path="], "must name a directory, it is empty"),
         (["--inst"], "unrecognized arguments: --inst"),
         (["remove"], "invalid choice"),

@@ -7,7 +7,6 @@ installs.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from .cann import CannError
 from .installer import install, uninstall
 from .payload import InstallError, Package
-from .status import report, status
+from .status import show, status
 
 __all__ = ["main"]
 
@@ -60,14 +59,14 @@ def _parse(arguments: list | None) -> argparse.Namespace:
         help="directory of vendors/; default: by ASCEND_CUSTOM_OPP_PATH, else ASCEND_OPP_PATH",
     )
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
-    parser.add_argument("--json", action="store_true", help="`status` as JSON")
+    parser.add_argument("--json", metavar="FILE|-", help="`status` as JSON, - prints it")
     parser.add_argument("--version", action="store_true", help="say the package's version")
     options = parser.parse_args(arguments)
     commands = {*(options.flags or []), *filter(None, [options.command])}
     if len(commands) > 1:
         parser.error(f"one command at a time, got {' and '.join(sorted(commands))}")
     options.command = commands.pop() if commands else "install"
-    if options.json and options.command != "status":
+    if options.json is not None and options.command != "status":
         parser.error("--json is for status only")
     return options
 
@@ -91,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
         install(Package.open(Path(sys.argv[0])), options.path)
     state = status(options.path)
     if not options.quiet:
-        print(json.dumps(state) if options.json else report(state))
+        show(state, options.json)
     return int(options.command == "status" and not state["active"])
 
 

@@ -36,7 +36,7 @@ for file in {set_env}; do
 done
 command -v python3 > /dev/null || {{ echo "error: python3 was not found" >&2; exit 1; }}
 python3 "$directory/bn3d.run" install {path} > /dev/null
-python3 "$directory/bn3d.run" status --json {path} || true
+python3 "$directory/bn3d.run" status --json - {path} || true
 """
 
 

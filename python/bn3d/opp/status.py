@@ -12,7 +12,7 @@ from .installer import target
 from .payload import InstallError, parse_info, parse_sums
 from .vendors import VENDOR, search_order
 
-__all__ = ["is_state", "report", "status"]
+__all__ = ["is_state", "report", "show", "status"]
 
 
 def status(path: Path | None = None, environment=os.environ) -> dict:
@@ -113,6 +113,22 @@ def report(state: dict) -> str:
     if state["active"]:
         lines.append("active")
     return "\n".join(lines)
+
+
+def show(state: dict, output: str | None = None) -> None:
+    """Print `state` in words; as JSON with "-"; or write that into the file `output`.
+
+    Raises:
+        InstallError: the file cannot be written.
+    """
+    if output is None or output == "-":
+        print(report(state) if output is None else json.dumps(state))
+        return
+    try:
+        Path(output).write_text(json.dumps(state) + "\n")
+    except OSError as error:
+        raise InstallError(f"cannot write {output}: {error.strerror}") from error
+    print(f"wrote {output}")
 
 
 def _operators(vendor: Path) -> set:
