@@ -96,7 +96,7 @@ def test_info_says_where_cann_and_the_package_are(tmp_path: Path, monkeypatch):
     rows = bn3d.info().rows()
     assert ("CANN", f"{tmp_path} (8.5.0)") in rows
     assert ("operator package", f"{tmp_path}/opp/vendors/bn3d (not installed)") in rows
-    assert rows[-2:] == [("to do for Ascend", "do this"), ("to do for Ascend", "that")]
+    assert rows[-2:] == [("to do for Ascend (1)", "do this"), ("to do for Ascend (2)", "that")]
 
 
 def run(*arguments: str, without: tuple = (), **variables: str) -> subprocess.CompletedProcess:

@@ -26,7 +26,7 @@ def test_all_files_name_one_version():
             "python/bn3d/__init__.py": r'^__version__ = "(.+)"',
         }.items()
     }
-    named = re.findall(r"bn3d-opp-(\d\S*)-", (DOCS / "ascend.md").read_text(encoding="utf-8"))
+    named = re.findall(r"bn3d-opp-(\d[\d.]*)-", (DOCS / "ascend.md").read_text(encoding="utf-8"))
     assert len(versions) == 1
     assert set(named) == versions
 

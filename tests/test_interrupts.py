@@ -6,11 +6,13 @@ after that, wherever a machine is then.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,15 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
             process.kill()
             pytest.fail(f"{path.name} was not made: {process.communicate()}")
         time.sleep(0.02)
+
+
+def ended(number: int) -> None:
+    """Wait until a process has ended."""
+    status = Path("/proc") / str(number) / "status"
+    deadline = time.monotonic() + 10
+    while status.exists() and "(zombie)" not in status.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +127,25 @@ def test_processes_of_its_own_end_too(tmp_path: Path, child_environment: dict):
     wait_for(tmp_path / "child", process)
     process.send_signal(signal.SIGINT)
     assert after(process) == (130, SAID)
-    child = Path("/proc") / (tmp_path / "child").read_text()
-    deadline = time.monotonic() + 10
-    while child.exists() and "(zombie)" not in (child / "status").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    ended(int((tmp_path / "child").read_text()))
+
+
+def test_a_deployment_ends_with_its_connections(tmp_path: Path, child_environment: dict):
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho $$ >pid.part && mv pid.part pid\nexec sleep 60\n")
+    ssh.chmod(0o755)
+    package = tmp_path / "x.run"
+    info = b"bn3d_version=0.1.0\nbn3d_arch=x86_64\n"
+    sums = f"{hashlib.sha256(info).hexdigest()}  version.info\n"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("package/version.info", info)
+        archive.writestr("package/SHA256SUMS", sums)
+    command = ["-m", "bn3d", "opp", "deploy", "host", "--package", package, "--ssh", ssh]
+    process = start(child_environment, *command, cwd=tmp_path)
+    wait_for(tmp_path / "pid", process)
+    process.send_signal(signal.SIGINT)
+    assert after(process) == (130, SAID)
+    ended(int((tmp_path / "pid").read_text()))
 
 
 def test_what_must_be_put_in_order_is(tmp_path: Path, child_environment: dict):

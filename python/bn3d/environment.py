@@ -65,7 +65,8 @@ class Info:
         if self.cann is not None:
             rows += [("CANN", self.cann), ("operator package", self.operator_package or "")]
             said = self.passed_over.values()
-            rows += [("to do for Ascend", each) for each in self.obstacles if each not in said]
+            todo = [each for each in self.obstacles if each not in said]
+            rows += [(f"to do for Ascend ({n})", each) for n, each in enumerate(todo, 1)]
         return rows
 
     def as_json(self) -> dict:

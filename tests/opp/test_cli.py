@@ -90,7 +90,7 @@ def test_without_cann_the_error_says_what_to_set(command: list[str]):
     variables = dict.fromkeys(("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH"))
     done = CliRunner(env=variables).invoke(app, command)
     assert done.exit_code == 2
-    assert "error: CANN was not found" in done.output
+    assert "bn3d: CANN was not found" in done.output
 
 
 def test_needs_neither_mindspore_nor_numpy():

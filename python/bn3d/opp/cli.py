@@ -150,5 +150,5 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (BuildError, CannError, PackageError, InstallError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"bn3d: {error}", err=True)
         raise typer.Exit(2) from error

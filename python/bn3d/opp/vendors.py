@@ -156,7 +156,8 @@ def search_order(environment=os.environ) -> list:
         order.sort(key=lambda entry: not (entry / "libcust_opapi.so").exists())
     if environment.get("ASCEND_OPP_PATH"):
         vendors = Path(environment["ASCEND_OPP_PATH"]).absolute() / "vendors"
-        order += [vendors / name for name in Config(vendors / "config.ini").names]
+        # As the engine joins them: a name that begins with / leads no further than any other.
+        order += [Path(f"{vendors}/{name}") for name in Config(vendors / "config.ini").names]
     return order
 
 
