@@ -80,6 +80,23 @@ def test_runs_by_itself(command: list[str], run_file: Path, tmp_path: Path):
     assert (tmp_path / "vendors" / "bn3d" / "version.info").is_file()
 
 
+def test_an_interrupted_installation_is_one_line_and_none(run_file: Path, tmp_path: Path):
+    program = (
+        "import os, runpy, signal, sys\n"
+        "del sys.argv[0]\n"
+        "os.fsync = lambda file: os.kill(os.getpid(), signal.SIGINT)\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(run_file), "install", "--path", str(tmp_path / "new")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+    assert names(tmp_path) == []
+
+
 def test_says_that_python_is_missing(run_file: Path):
     done = subprocess.run(
         ["/bin/sh", str(run_file)], capture_output=True, text=True, check=False, env={"PATH": "/no"}

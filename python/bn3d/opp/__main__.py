@@ -33,10 +33,9 @@ def main(arguments: list | None = None) -> None:
     except (InstallError, CannError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:  # the installer has put back what was
-        print("error: interrupted", file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(130)
+    except BrokenPipeError:  # whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
 
 
 def _parse(arguments: list | None) -> argparse.Namespace:

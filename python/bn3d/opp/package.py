@@ -44,6 +44,16 @@ _HEADER = b"""#!/bin/sh
 command -v python3 >/dev/null || { echo "error: python3 was not found" >&2; exit 2; }
 exec python3 "$0" "$@"
 """
+_MAIN = b"""try:
+    from bn3d.opp.__main__ import main
+
+    main()
+except KeyboardInterrupt:  # the installer has put back what was
+    import os
+
+    os.write(2, b"error: interrupted\\n")
+    os._exit(130)
+"""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input gives the same file, byte for byte
 
 
@@ -119,7 +129,7 @@ def write(tree: dict[str, bytes], directory: Path) -> Path:
     """Write the package of a vendor tree into `directory`; returns its path."""
     info = dict(line.split("=", 1) for line in tree["version.info"].decode().splitlines())
     files = {f"package/{name}": data for name, data in tree.items()}
-    files["__main__.py"] = b"from bn3d.opp.__main__ import main\n\nmain()\n"
+    files["__main__.py"] = _MAIN
     files["bn3d/__init__.py"] = files["bn3d/opp/__init__.py"] = b""
     for name in _INSTALLER:
         files[f"bn3d/opp/{name}"] = (_HERE / name).read_bytes()
