@@ -2,7 +2,9 @@
 
 import typer
 
+from bn3d import interrupts
 from bn3d.bench.command import bench
 
 if __name__ == "__main__":
+    interrupts.guard()
     typer.run(bench)

@@ -8,7 +8,9 @@ The parts are in python/bn3d/demo/; `bn3d demo` runs the same.
 
 import typer
 
+from bn3d import interrupts
 from bn3d.demo import main
 
 if __name__ == "__main__":
+    interrupts.guard()
     typer.run(main)

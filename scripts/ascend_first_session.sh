@@ -7,15 +7,23 @@
 #
 # Each step writes FOLDER/<step>.log. A step that fails stops none that can do without it; the exit
 # code is 1 then. PYTHON names the interpreter, DEVICE the device (CPU rehearses most of it).
+# --dry-run shows the commands and writes nothing.
 set -uo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
 device=${DEVICE:-Ascend}
+source "$root/scripts/arguments.sh"
 dry=
-[[ ${1:-} == --dry-run ]] && dry=1 && shift
-folder=${1:-bn3d-session-$(date +%Y%m%d-%H%M%S)}
-bn3d=("$python" -m bn3d.cli)
+others=()
+for argument; do
+  if [[ $argument == --dry-run ]]; then dry=1; else others+=("$argument"); fi
+done
+parse 1 ${others[@]+"${others[@]}"}
+[[ $device == Ascend || $device == CPU ]] || wrong "DEVICE is Ascend or CPU, got '$device'"
+folder=${arguments[0]-bn3d-session-$(date +%Y%m%d-%H%M%S)}
+[[ $folder ]] || wrong "FOLDER is empty"
+bn3d=("$python" -m bn3d)
 failed=()
 
 # run STEP COMMAND...: the command's output goes to the terminal and to FOLDER/STEP.log.

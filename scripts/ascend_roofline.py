@@ -12,6 +12,7 @@ cores is ai_core_cnt on 910A; vector_core_cnt on 910B3, whose vector units are c
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from math import prod
 
@@ -115,4 +116,5 @@ def passes() -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print("\n".join([*operators(), "", *passes()]))

@@ -12,6 +12,7 @@ with 2 if there is nothing to compare.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -88,6 +89,10 @@ def main(advisories: str, lock_file: str | Path = LOCK_FILE) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    sys.exit(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("advisories", type=Path)
+    parser.add_argument("lock_file", type=Path, nargs="?", default=LOCK_FILE)
+    options = parser.parse_args()
+    sys.exit(main(options.advisories, options.lock_file))

@@ -1,15 +1,18 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Builds the Ascend operator package: scripts/build_opp.sh [aarch64]
 # Needs ASCEND_HOME_PATH (CANN's set_env.sh sets it), CMake 3.21 and a C++ compiler.
-set -eu
-cd "$(dirname "$0")/.."
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+parse 1 "$@"
+machine=$(uname -m)
+arch=${arguments[0]-$machine}
 preset=opp
-if [ "${1:-}" = aarch64 ] && [ "$(uname -m)" != aarch64 ]; then
+if [[ $arch == aarch64 && $machine != aarch64 ]]; then
   preset=opp-aarch64
-elif [ -n "${1:-}" ] && [ "$1" != "$(uname -m)" ]; then
-  echo "error: cannot build for $1 on $(uname -m)" >&2
-  exit 1
+elif [[ $arch != "$machine" ]]; then
+  wrong "cannot build for '$arch' on $machine"
 fi
+cd "$(dirname "$0")/.."
 cmake --preset "$preset"
 cmake --build --preset "$preset"
 ls "build/$preset"/*.run

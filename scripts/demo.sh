@@ -1,8 +1,31 @@
 #!/usr/bin/env bash
-# Sets up .venv, then trains the brain segmentation demo; arguments go to it (--help).
-# The report is build/demo/report.html in the repository unless --output says otherwise.
+# Sets up .venv, then trains the brain segmentation demo:
+# scripts/demo.sh [--steps N] [--seed N] [--output FOLDER]
+#   --steps     training steps of each run (180)
+#   --seed      seed of the weights and of the patches (0)
+#   --output    folder of report.html (build/demo in the repository)
 set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+options=() others=()
+while (($#)); do
+  case $1 in
+    --steps | --seed | --output)
+      (($# > 1)) || wrong "$1 needs a value"
+      options+=("$1=$2")
+      shift
+      ;;
+    --steps=* | --seed=* | --output=*) options+=("$1") ;;
+    *) others+=("$1") ;;
+  esac
+  shift
+done
+for option in ${options[@]+"${options[@]}"}; do
+  [[ $option =~ ^(--output=.|--steps=[1-9][0-9]*$|--seed=[0-9]+$) ]] || wrong "not so: $option"
+done
+parse 0 ${others[@]+"${others[@]}"}
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 setup_venv demo
-exec "$PYTHON" "$ROOT/examples/brain_segmentation.py" --output "$ROOT/build/demo" "$@"
+exec "$PYTHON" "$ROOT/examples/brain_segmentation.py" --output "$ROOT/build/demo" \
+  ${options[@]+"${options[@]}"}

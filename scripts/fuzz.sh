@@ -4,8 +4,11 @@
 # Needs Clang with its runtimes: on Debian, apt-get install clang libclang-rt-14-dev.
 # An input that fails is left in build/fuzz/findings/.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+parse 1 "$@"
+executions=${arguments[0]-1000000}
+number "$executions"
 cd "$(dirname "$0")/.."
-executions=${1:-1000000}
 build=build/fuzz
 
 cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DBN3D_FUZZ=ON \

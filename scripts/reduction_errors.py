@@ -8,6 +8,7 @@ the order of many cores, and once one after the other, the worst order of all.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import mindspore as ms
@@ -58,6 +59,7 @@ def errors(mean: float, add: Callable, reductions: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     ms.set_context(mode=ms.PYNATIVE_MODE)
     print("| mean/std | additions | y, 1 reduction | y, 2 | variance, 1 reduction | variance, 2 |")
     print("|---|---|---|---|---|---|")

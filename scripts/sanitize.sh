@@ -7,6 +7,12 @@
 # Needs cmake, ninja and GCC with the sanitizers' runtimes; `python` also bn3d's test extra in .venv
 # or in PYTHON=INTERPRETER.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+parse 3 "$@"
+set -- ${arguments[@]+"${arguments[@]}"}
+for kind; do
+  [[ $kind =~ ^(address|thread|python)$ ]] || wrong "address, thread or python, got '$kind'"
+done
 cd "$(dirname "$0")/.."
 
 build() { # build address|thread: into build/sanitize-KIND

@@ -8,6 +8,7 @@ recursive halving and doubling, https://doi.org/10.1177/1094342005051521, sectio
 
 from __future__ import annotations
 
+import argparse
 import math
 
 from bn3d.backends.synchronised import values_backward, values_forward
@@ -68,4 +69,5 @@ def tables() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print(tables())

@@ -1,6 +1,16 @@
 #!/usr/bin/env bash
-# Sets up .venv, checks the style and passes every test; arguments go to pytest.
+# Sets up .venv, checks the style and passes every test, or those that are named:
+# scripts/test.sh [TEST...] [-- OPTION_OF_PYTEST...]
 set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+tests=()
+while (($#)) && [[ $1 != -- ]]; do
+  tests+=("$1")
+  shift
+done
+parse 1000 ${tests[@]+"${tests[@]}"}
+tests=(${arguments[@]+"${arguments[@]}"} "${@:2}")
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 setup_venv test torch
@@ -11,4 +21,4 @@ bin=$ROOT/.venv/bin
 "$bin/ruff" format --check .
 git ls-files '*.cc' '*.h' | xargs "$bin/clang-format" --dry-run -Werror
 
-exec "$PYTHON" -m pytest "$@"
+exec "$PYTHON" -m pytest ${tests[@]+"${tests[@]}"}

@@ -8,17 +8,19 @@
 # point, dtype and split still runs, without the volumes that are larger than the caches.
 # On Debian: apt-get install g++-aarch64-linux-gnu qemu-user ninja-build
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+parse 1 "$@"
+most=(${arguments[@]+"${arguments[@]}"})
+[[ ${#most[@]} == 0 ]] || number "${most[0]}"
 cd "$(dirname "$0")/.."
 
 run() { # run BUILD COMMAND...: prints what the driver says
   local build=$1
   shift
   cmake --build "$build" >&2
-  "$@" "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so" "${most[@]}" |
+  "$@" "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so" ${most[@]+"${most[@]}"} |
     tee -a /dev/stderr
 }
-
-most=("$@")
 
 cmake -S . -B build/aarch64 -G Ninja -DBN3D_NATIVE_TESTS=ON \
   -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake >/dev/null

@@ -7,8 +7,11 @@
 # On Debian: apt-get install bochs bochsbios bochs-term busybox-static cpio isolinux ninja-build \
 #   syslinux-common xorriso
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+parse 1 "$@"
+most=${arguments[0]-20000}
+number "$most"
 cd "$(dirname "$0")/.."
-most=${1:-20000}
 scratch=$(mktemp -d)
 trap '[[ -z $emulator ]] || kill "$emulator"; rm -rf "$scratch"' EXIT
 emulator=

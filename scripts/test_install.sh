@@ -7,14 +7,19 @@
 # so that interpreter needs them, with pip, scikit-build-core, cmake, ninja and auditwheel; for
 # `user`, at a place that every user may read.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+parse 100 "$@"
+all=(wheel sdist editable no-compiler native-off old-systems offline user)
+ways=(${arguments[@]+"${arguments[@]}"})
+[[ ${#ways[@]} == 0 ]] && ways=("${all[@]}")
+for name in "${ways[@]}"; do
+  [[ " ${all[*]} " == *" $name "* ]] || wrong "no such way: '$name'"
+done
+cd "$(dirname "$0")/.." || exit 1
 root=$PWD
 PYTHON=${PYTHON:-python3}
 work=$(mktemp -d "${TMPDIR:-/tmp}/bn3d install.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-ways=("$@")
-[[ ${#ways[@]} == 0 ]] && ways=(wheel sdist editable no-compiler native-off old-systems offline user)
-
 cd "$work" || exit 1
 
 sources() { # sources NAME: a copy as a clone has it, so that nothing that was built helps
@@ -107,7 +112,6 @@ way() {
       fresh user && install "$work"/dist/*.whl && chmod -R a+rX "$work" &&
         (cd / && setpriv --reuid=65534 --clear-groups env HOME=/nonexistent "$python" -c \
           "import bn3d, mindspore as ms; print(bn3d.info().backend); bn3d.BatchNorm3d(2)") ;;
-    *) echo "no such way: $1"; return 2 ;;
   esac
 }
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from bn3d import options
 from bn3d.cli import app
 
 READ_ONLY = "/proc"  # where not even root makes a file
@@ -38,6 +39,14 @@ def test_output_of_a_command(command, place, says, tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert says in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+
+
+def test_a_link_that_names_nothing_yet_stays(tmp_path):
+    """It is looked at before the work whose result goes where it names."""
+    link = tmp_path / "out.json"
+    link.symlink_to("there.json")
+    assert options.file(link) == link
+    assert link.is_symlink() and not (tmp_path / "there.json").exists()
 
 
 TRAINS = """

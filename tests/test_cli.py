@@ -1,21 +1,42 @@
 """The command line: every command is there, and errors are lines, not tracebacks."""
 
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
+import bn3d
+from bn3d import environment, info_command
 from bn3d.cli import app
 
 runner = CliRunner()
+COMMANDS = ["info", "demo", "bench", "convert", "opp", "verify"]
 
 
-@pytest.mark.parametrize("command", ["info", "demo", "bench", "convert", "opp", "verify"])
-def test_every_command_has_help(command):
-    result = runner.invoke(app, [command, "--help"])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, option: str):
+    result = runner.invoke(app, [command, option])
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_is_wrong_use(command: str):
+    assert runner.invoke(app, [command, "--no-such-option"]).exit_code == 2
+
+
+def test_version():
+    result = runner.invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"bn3d {bn3d.__version__}\n")
+
+
 def test_info_shows_the_backend_and_the_library():
-    result = runner.invoke(app, ["info"], env={"BN3D_BACKEND": "auto", "COLUMNS": "200"})
+    result = runner.invoke(app, ["info"], env={"BN3D_BACKEND": "auto", "COLUMNS": "40"})
     assert result.exit_code == 0, result.output
     for text in ("MindSpore", "backend", "native", "libbn3d_cpu.so", "threads"):
         assert text in result.output
@@ -26,3 +47,95 @@ def test_a_wrong_backend_is_one_line():
     assert result.exit_code == 2
     assert "BN3D_BACKEND must be one of" in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_words_are_never_cut(columns: int):
+    path = "/a/long/path/" + "x" * 100 + "/lib.so"
+    rows = [("native library", path), ("why", "one two " * 20), ("empty", "")]
+    assert info_command.text(rows).splitlines()[0] == f"native library  {path}"
+    lines = info_command.text(rows, columns).splitlines()
+    assert lines[0] == f"native library  {path}"
+    assert all(len(line) <= columns for line in lines[1:])
+    assert " ".join(line[16:] for line in lines[1:-1]) == "one two " * 19 + "one two"
+
+
+def test_info_as_json(tmp_path: Path):
+    result = runner.invoke(app, ["info", "--json", "-"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert found["backend"] == bn3d.info().backend and found["versions"]["bn3d"] == bn3d.__version__
+    result = runner.invoke(app, ["info", "--json", str(tmp_path / "info.json")])
+    assert (result.exit_code, result.output) == (0, f"wrote {tmp_path / 'info.json'}\n")
+    assert json.loads((tmp_path / "info.json").read_text()) == found
+
+
+@pytest.mark.parametrize("place", [".", "nowhere/info.json", "/proc/info.json"])
+def test_info_to_a_place_that_cannot_be(place: str, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, ["info", "--json", place])
+    assert result.exit_code == 2 and "--json" in result.output and place in result.output
+
+
+def test_info_has_no_rows_of_cann_without_it(monkeypatch):
+    for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert not {"CANN", "operator package"} & dict(bn3d.info().rows()).keys()
+
+
+def test_info_says_where_cann_and_the_package_are(tmp_path: Path, monkeypatch):
+    (tmp_path / "compiler").mkdir()
+    (tmp_path / "compiler" / "version.info").write_text("Version=8.5.0\n")
+    (tmp_path / "opp" / "built-in").mkdir(parents=True)
+    monkeypatch.setenv("ASCEND_HOME_PATH", str(tmp_path))
+    monkeypatch.setenv("ASCEND_OPP_PATH", str(tmp_path / "opp"))
+    monkeypatch.delenv("ASCEND_CUSTOM_OPP_PATH", raising=False)
+    monkeypatch.setattr(
+        environment.ascend_obstacles, "obstacles", lambda: iter(["do this", "that"])
+    )
+    rows = bn3d.info().rows()
+    assert ("CANN", f"{tmp_path} (8.5.0)") in rows
+    assert ("operator package", f"{tmp_path}/opp/vendors/bn3d (not installed)") in rows
+    assert rows[-2:] == [("to do for Ascend (1)", "do this"), ("to do for Ascend (2)", "that")]
+
+
+def run(*arguments: str, without: tuple = (), **variables: str) -> subprocess.CompletedProcess:
+    """`python -m bn3d` where some modules are not there."""
+    program = (
+        "import runpy, sys\n"
+        f"sys.modules.update(dict.fromkeys({without!r}))\n"
+        "sys.argv[0] = 'bn3d'\n"
+        "runpy.run_module('bn3d', run_name='__main__', alter_sys=True)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_info_and_version_without_typer_and_rich(child_environment: dict):
+    missing = ("typer", "rich")
+    done = run("info", "--json", "-", without=missing, **child_environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["versions"]["bn3d"] == bn3d.__version__
+    done = run("--version", without=missing, **child_environment)
+    assert (done.returncode, done.stdout) == (0, f"bn3d {bn3d.__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [["verify"], ["opp", "status"], ["bench", "--help"]])
+def test_other_commands_say_what_they_need(arguments: list[str], child_environment: dict):
+    done = run(*arguments, without=("typer",), **child_environment)
+    assert done.returncode == 2
+    assert done.stderr == "bn3d: this command needs typer: pip install typer rich\n"
+
+
+def test_python_m_bn3d_is_the_command(child_environment: dict):
+    """A whole path stands in a pipe, whatever the terminal's width."""
+    done = run("info", COLUMNS="20", **child_environment)
+    assert done.returncode == 0, done.stderr
+    assert str(bn3d.info().library) in done.stdout
+    assert run("no-such-command", **child_environment).returncode == 2

@@ -20,7 +20,7 @@ TEXTS = [
 
 
 def test_file_names_in_the_documents_have_the_version():
-    named = re.findall(r"bn3d-opp-(\d\S*)-", (DOCS / "ascend.md").read_text(encoding="utf-8"))
+    named = re.findall(r"bn3d-opp-(\d[\d.]*)-", (DOCS / "ascend.md").read_text(encoding="utf-8"))
     assert set(named) == {bn3d.__version__}
 
 

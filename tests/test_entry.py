@@ -10,7 +10,7 @@ import pytest
 
 # None in sys.modules is a module that cannot be imported.
 WITHOUT = "import sys; sys.modules.update({name: None for name in sys.argv.pop(1).split(',')});"
-START = WITHOUT + "from bn3d.entry import main; main()"
+START = WITHOUT + "from bn3d.__main__ import main; main()"
 
 
 def run(program: str, *arguments: str, without: str = "typer,rich", **environment: str):

@@ -65,7 +65,7 @@ def test_all_logs_are_in_the_archive(session, tmp_path):
         logs = {Path(name).name for name in archive.getnames()}
         verify = archive.extractfile("results/6-verify.log").read().decode()
     assert {"1-environment.log", "2-pip.log", "7-bench.log", "8-train.log"} <= logs
-    assert verify.startswith("asked: -m bn3d.cli verify --device Ascend")
+    assert verify.startswith("asked: -m bn3d verify --device Ascend")
     assert verify.endswith("exit code 0\n")
 
 

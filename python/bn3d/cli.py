@@ -1,21 +1,26 @@
-"""The command `bn3d`."""
+"""The command line of `bn3d`; `bn3d.__main__` starts it."""
 
 from __future__ import annotations
 
-import typer
-from rich.console import Console
-from rich.table import Table
+from typing import Annotated
 
+import typer
+
+from bn3d import __version__
 from bn3d.bench.command import bench
 from bn3d.demo import main as demo
+from bn3d.info_command import show
 from bn3d.migrate.command import convert
 from bn3d.opp.cli import app as opp_app
 from bn3d.verify.command import verify
 
 app = typer.Typer(
     help="Batch normalisation over volumes and video for MindSpore.",
+    epilog="Exit code 0: right; 1: the check failed; 2: wrong use or a missing part; "
+    "130: interrupted.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(bench)
 app.command("demo")(demo)
@@ -24,21 +29,34 @@ app.add_typer(opp_app, name="opp")
 app.command()(verify)
 
 
-@app.command()
-def info() -> None:
-    """Show versions, the backend that computes, and what is missing for a better one."""
-    from bn3d.environment import info as gather  # noqa: PLC0415, MindSpore takes seconds to load
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bn3d {__version__}")
+        raise typer.Exit
 
-    table = Table(show_header=False, box=None)
-    try:
-        rows = gather().rows()
-    except (ValueError, RuntimeError) as error:
-        typer.echo(f"bn3d: {error}", err=True)
-        raise typer.Exit(2) from None
-    for name, value in rows:
-        table.add_row(name, value)
-    Console().print(table)
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Batch normalisation over volumes and video for MindSpore."""
+
+
+@app.command()
+def info(
+    output: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write it there as JSON, - prints it."),
+    ] = None,
+) -> None:
+    """Show versions, the backend that computes, and what is missing for a better one."""
+    raise typer.Exit(show(output))
 
 
 if __name__ == "__main__":
-    app()
+    from bn3d.__main__ import main
+
+    main()

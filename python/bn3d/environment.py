@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import platform
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ import numpy as np
 import bn3d
 from bn3d import backends, library
 from bn3d.backends.threads import follow_now
+from bn3d.backends import ascend_obstacles
+from bn3d.opp import cann, node
+from bn3d.opp.payload import InstallError
+from bn3d.opp.status import status
 
 __all__ = ["Info", "info"]
 
@@ -29,6 +34,9 @@ class Info:
         library: file of the native CPU library, or why there is none.
         instruction_set: the library's choice on this processor, None without a library.
         threads: that one call of the library uses, None without a library.
+        cann: directory and version of CANN, None where the environment names none.
+        operator_package: where bn3d's operators for Ascend are, and their state; None without CANN.
+        obstacles: what keeps those from being used, with remedies; empty without CANN, too.
     """
 
     versions: dict[str, str]
@@ -39,6 +47,9 @@ class Info:
     library: str
     instruction_set: str | None
     threads: int | None
+    cann: str | None = None
+    operator_package: str | None = None
+    obstacles: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[str, str]]:
         """The same as (what, value) texts, for a table."""
@@ -52,7 +63,16 @@ class Info:
         rows.append(("native library", self.library))
         if self.instruction_set is not None:
             rows += [("instruction set", self.instruction_set), ("threads", str(self.threads))]
+        if self.cann is not None:
+            rows += [("CANN", self.cann), ("operator package", self.operator_package or "")]
+            said = self.passed_over.values()
+            todo = [each for each in self.obstacles if each not in said]
+            rows += [(f"to do for Ascend ({n})", each) for n, each in enumerate(todo, 1)]
         return rows
+
+    def as_json(self) -> dict:
+        """The same as what `json` can write."""
+        return dataclasses.asdict(self)
 
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.rows())
@@ -92,4 +112,26 @@ def info() -> Info:
         found,
         instruction_set,
         threads,
+        *_ascend(),
     )
+
+
+def _ascend() -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The last three attributes of `Info`."""
+    root = cann.find()
+    if root is None:
+        return None, None, ()
+    found = f"{root} ({cann.compiler_version(root) or 'of unknown version'})"
+    try:
+        state = status()
+    except InstallError as error:
+        package = str(error)
+    else:
+        package = state["location"]
+        package += (
+            f" ({state['version']}, {'in use' if state['active'] else 'not used'})"
+            if state["installed"]
+            else " (not installed)"
+        )
+    soc = ascend_obstacles.soc_name()
+    return found, package, (*ascend_obstacles.obstacles(), *node.notes(soc))

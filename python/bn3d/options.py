@@ -5,6 +5,7 @@ A place is checked before the work whose result is to be written there.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from enum import Enum
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -28,6 +29,11 @@ def toolkit(tmp_path_factory) -> Path:
     (root / "include" / "acl").mkdir(parents=True)
     header = "#pragma once\n#include <cstddef>\n#include <cstdint>\n"
     (root / "include" / "acl" / "acl_base.h").write_text(header)
+    # What CANN's compiler imports and this environment has not.
+    (root / "python").mkdir()
+    for module in ("decorator", "sympy", "attr"):
+        if importlib.util.find_spec(module) is None:
+            (root / "python" / f"{module}.py").touch()
     return root
 
 
@@ -65,6 +71,7 @@ def test_what_mindspore_reads_of_an_operator(primitives, operator):
     assert attributes["custom_aclop"] is True
     assert attributes["acl_op_jit_compile"] is True
     assert attributes["io_format"] == "NCDHW"
+    assert attributes["_keep_dtype"] == 1 and attributes["_keep_dtype"] is not True
     # MindSpore 2.7.0 would make an input of each.
     assert found["registration"]["attr"] == []
     assert found["registration"]["target"] == "Ascend"
@@ -114,5 +121,6 @@ def test_with_the_package_installed_it_is_chosen(tmp_path, toolkit, run_file, mo
     monkeypatch.setenv("ASCEND_HOME_PATH", str(toolkit))
     monkeypatch.delenv("ASCEND_CUSTOM_OPP_PATH", raising=False)
     install(Package.open(run_file))
-    home = {"ASCEND_OPP_PATH": str(opp), "ASCEND_HOME_PATH": str(toolkit)}
+    path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(toolkit / "python")])
+    home = {"ASCEND_OPP_PATH": str(opp), "ASCEND_HOME_PATH": str(toolkit), "PYTHONPATH": path}
     assert run("choice", tmp_path, **home) == {"name": "ascend", "passed_over": {}, "warnings": []}

@@ -8,6 +8,7 @@ import pytest
 
 import bn3d
 from bn3d.backends import ascend_obstacles
+from bn3d.opp import node as of_node
 from bn3d.opp.payload import InstallError
 
 GOOD = {
@@ -33,12 +34,13 @@ def node(tmp_path, monkeypatch):
     header.parent.mkdir(parents=True)
     header.touch()
     opp = tmp_path / "cann" / "opp"
-    opp.mkdir()
+    (opp / "built-in" / "op_impl" / "ai_core" / "tbe" / "config" / "ascend910b").mkdir(parents=True)
     # MindSpore cuts the path at the first "opp"; pytest's directories have the test's name.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ASCEND_OPP_PATH", "cann/opp")
     monkeypatch.setattr(ascend_obstacles, "status", lambda: GOOD)
     monkeypatch.setattr(ascend_obstacles, "soc_name", lambda: "ascend910b")
+    monkeypatch.setattr(of_node, "_importable", lambda module: True)
     return tmp_path
 
 
@@ -93,3 +95,20 @@ def test_no_package(monkeypatch):
     assert ascend_obstacles.obstacle() == (
         "the operator package is not installed in /opp/vendors/bn3d: run `bn3d opp install`"
     )
+
+
+def test_everything_is_said_at_once(monkeypatch, node):
+    monkeypatch.setattr(of_node, "_importable", lambda module: module != "decorator")
+    monkeypatch.setattr(ascend_obstacles, "status", lambda: {**GOOD, "damaged": ["a.py"]})
+    shutil.rmtree(node / "cann" / "opp" / "built-in")
+    damaged, packages, operators = ascend_obstacles.obstacles()
+    assert "is damaged" in damaged
+    assert "needs the Python packages decorator" in packages
+    assert "CANN's package of operators" in operators
+    assert ascend_obstacles.obstacle() == damaged
+
+
+def test_a_note_is_logged_and_no_obstacle(monkeypatch, caplog):
+    monkeypatch.setattr(of_node, "notes", lambda soc: iter([f"beware of {soc}"]))
+    assert ascend_obstacles.obstacle() is None
+    assert caplog.messages == ["bn3d's operator package: beware of ascend910b"]

@@ -38,7 +38,7 @@ def test_install_builds_what_it_installs(
     place = node / "opp" / "vendors" / "bn3d"
     assert (place / "version.info").is_file()
 
-    done = runner.invoke(app, ["status", "--json"])
+    done = runner.invoke(app, ["status", "--json", "-"])
     assert done.exit_code == 0
     assert json.loads(done.output)["location"] == str(place)
     done = runner.invoke(app, ["uninstall"])
@@ -89,8 +89,8 @@ def test_an_installed_wheel_builds_the_package(cann: Path, tmp_path: Path):
 def test_without_cann_the_error_says_what_to_set(command: list[str]):
     variables = dict.fromkeys(("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH"))
     done = CliRunner(env=variables).invoke(app, command)
-    assert done.exit_code == 1
-    assert "error: CANN was not found" in done.output
+    assert done.exit_code == 2
+    assert "bn3d: CANN was not found" in done.output
 
 
 def test_needs_neither_mindspore_nor_numpy():

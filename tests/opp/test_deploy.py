@@ -191,10 +191,11 @@ def test_the_script_prints_a_table(hosts: Hosts, run_file: Path, names: list[str
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "COLUMNS": "200", "PYTHON": sys.executable},
+        env={**os.environ, "COLUMNS": "20", "PYTHON": sys.executable},
     )
     assert done.returncode == code, done.stderr
-    assert " good " in done.stdout and " ok " in done.stdout
+    assert f"good{'  ' if code == 0 else '    '}ok      " in done.stdout
+    assert f"{hosts.root('good')}/opp/vendors/bn3d\n" in done.stdout  # whole, whatever the width
     assert ("failed" in done.stdout) == (code == 1)
 
 
@@ -215,7 +216,7 @@ def run_script(script: Path, **variables: str) -> subprocess.CompletedProcess:
 def test_the_script_says_which_python_it_needs(tmp_path: Path):
     python = executable(tmp_path / "python", f'exec {sys.executable} -S "$@"')  # no site-packages
     done = run_script(REPOSITORY / "scripts" / "deploy.sh", PYTHON=str(python))
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "with typer and rich" in line and "set PYTHON" in line and str(python) in line
 
@@ -269,6 +270,33 @@ def test_without_ssh_every_host_fails(run_file: Path):
     assert not result.ok and "No such file" in result.message
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[]",
+        "3",
+        '{"installed": true}',
+        '{"installed": true, "location": 1}',
+        '{"installed": true, "location": "/x", "version": "0", "damaged": [1], "searched": true, '
+        '"active": true, "accepted": true}',
+    ],
+)
+def test_an_answer_that_is_no_status_is_a_failure(answer: str, run_file: Path, tmp_path: Path):
+    ssh = executable(tmp_path / "ssh", f"cat >/dev/null; echo '{answer}'")
+    (result,) = deploy(["host"], run_file, ssh=[str(ssh)])
+    assert not result.ok and "unexpected answer" in result.message
+
+
+def test_what_a_host_says_cannot_move_the_cursor(run_file: Path, tmp_path: Path):
+    said = "printf 'error: a\\033[2Jb [red]c[/nonsense]\\n' >&2"
+    ssh = executable(tmp_path / "ssh", f"cat >/dev/null; {said}; exit 1")
+    done = CliRunner().invoke(
+        app, ["deploy", "host", "--package", str(run_file), "--ssh", str(ssh)]
+    )
+    assert done.exit_code == 1
+    assert "host  failed  error: a?[2Jb [red]c[/nonsense]\n" in done.output
+
+
 def test_a_nonsensical_answer_is_a_failure(run_file: Path):
     (result,) = deploy(["host"], run_file, ssh=["true"])
     assert not result.ok and "unexpected answer" in result.message
@@ -279,4 +307,4 @@ def test_a_damaged_package_goes_nowhere(tmp_path: Path):
     with pytest.raises(InstallError, match="not a readable package"):
         deploy(["host"], tmp_path / "bad.run", ssh=["false"])
     done = CliRunner().invoke(app, ["deploy", "host", "--package", str(tmp_path / "bad.run")])
-    assert done.exit_code == 1
+    assert done.exit_code == 2

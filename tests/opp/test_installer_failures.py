@@ -189,7 +189,7 @@ def test_without_permission_it_says_who_may_not_write_where(public_directory):
         env={"PATH": "/usr/bin:/bin" if AS_ROOT else os.environ["PATH"]},
         **user,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(
         f"error: user {NOBODY if AS_ROOT else os.geteuid()} may not write"
     )

@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from bn3d.opp.cann import CannError
 from bn3d.opp.package import PackageError
 from bn3d.opp.payload import InstallError, Package
 
-from .conftest import REPOSITORY, environment
+from .conftest import REPOSITORY, environment, names
 
 MACHINE = platform.machine()
 SOCS = ("ascend910", "ascend910b", "ascend910_93")
@@ -50,8 +51,10 @@ def test_says_what_it_is(parsed: Package):
     assert parsed.version == bn3d.__version__
 
 
-def test_the_file_is_named_by_version_and_architecture(run_file: Path, parsed: Package):
-    assert run_file.name == f"bn3d-opp-{parsed.version}-{MACHINE}.run"
+def test_the_file_is_named_by_version_cann_socs_and_architecture(run_file: Path, parsed: Package):
+    assert run_file.name == f"bn3d-opp-{parsed.version}-cann7.7-910-910b-910_93-{MACHINE}.run"
+    unknown = {k: v for k, v in parsed.info.items() if k != "custom_opp_compiler_version"}
+    assert "-anycann-910-" in package.file_name(unknown)
     assert os.access(run_file, os.X_OK)
 
 
@@ -59,10 +62,15 @@ def test_the_same_sources_make_the_same_file(parsed: Package, run_file: Path, tm
     assert package.write(parsed.files, tmp_path).read_bytes() == run_file.read_bytes()
 
 
-def test_runs_by_itself(run_file: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    "command",
+    [[sys.executable, "-I"], ["sh"], ["bash"], []],
+    ids=["python", "sh", "bash", "itself"],
+)
+def test_runs_by_itself(command: list[str], run_file: Path, tmp_path: Path):
     """Without the bn3d of this environment."""
     done = subprocess.run(
-        [sys.executable, "-I", str(run_file), "install", "--path", str(tmp_path)],
+        [*command, str(run_file), "install", "--path", str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
@@ -70,6 +78,62 @@ def test_runs_by_itself(run_file: Path, tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "vendors" / "bn3d" / "version.info").is_file()
+
+
+def test_an_interrupted_installation_is_one_line_and_none(run_file: Path, tmp_path: Path):
+    program = (
+        "import os, runpy, signal, sys\n"
+        "del sys.argv[0]\n"
+        "os.fsync = lambda file: os.kill(os.getpid(), signal.SIGINT)\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(run_file), "install", "--path", str(tmp_path / "new")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+    assert names(tmp_path) == []
+
+
+def test_says_that_python_is_missing(run_file: Path):
+    done = subprocess.run(
+        ["/bin/sh", str(run_file)], capture_output=True, text=True, check=False, env={"PATH": "/no"}
+    )
+    assert (done.returncode, done.stderr) == (2, "error: python3 was not found\n")
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_is_compiled(
+    cann: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def compile(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(build, "_run", compile)
+    (tmp_path / "a file").touch()
+    for output in ("a file", "a file/out", "/proc/out"):
+        with pytest.raises(build.BuildError, match=f"cannot write into .*{output}: "):
+            build.build(tmp_path / output, environment=environment(cann))
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_written_file_obeys_the_umask_and_goes_through_links(umask: int, tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "x.run"
+    link.symlink_to("there/real.run")
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            package.write_file(link, b"data", executable=True)
+        package.write_file(tmp_path / "plain", b"data")
+    finally:
+        os.umask(before)
+    assert link.is_symlink() and (tmp_path / "there" / "real.run").read_bytes() == b"data"
+    assert stat.S_IMODE(link.stat().st_mode) == 0o777 & ~umask
+    assert stat.S_IMODE((tmp_path / "plain").stat().st_mode) == 0o666 & ~umask
+    assert names(tmp_path) == ["plain", "there", "x.run"]
+    assert names(tmp_path / "there") == ["real.run"]
 
 
 def test_the_installer_keeps_to_the_python_of_cann_nodes():

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bn3d.opp.installer import install
+from bn3d.opp.installer import install, uninstall
 from bn3d.opp.payload import InstallError, Package
 from bn3d.opp.status import report, status
 
-from .conftest import environment
+from .conftest import environment, tree
 
 REDUCE = "op_impl/ai_core/tbe/bn3d_impl/bn3d_reduce.py"
 
@@ -131,12 +131,12 @@ def test_the_command_line(run_file: Path, node: Path):
     assert run(run_file, node, "status").returncode == 1
     done = run(run_file, node, "install")
     assert done.returncode == 0 and done.stdout.rstrip().endswith("active")
-    done = run(run_file, node, "status", "--json")
+    done = run(run_file, node, "status", "--json", "-")
     assert done.returncode == 0 and json.loads(done.stdout)["active"]
     done = run(run_file, node, "uninstall")
     assert done.returncode == 0 and "removed" in done.stdout
     done = run(run_file, node, "uninstall")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: bn3d is not installed")
 
 
@@ -148,5 +148,75 @@ def test_the_command_line_without_an_environment(run_file: Path):
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: no place to install to")
+
+
+OPTIONS = [
+    ([], ["status"]),
+    (["--install"], ["--status"]),
+    (["--upgrade", "--quiet"], ["--status", "--quiet"]),
+]
+
+
+@pytest.mark.parametrize(("install", "state"), OPTIONS, ids=["none", "install", "quiet upgrade"])
+def test_the_options_of_cann_s_own_packages(
+    run_file: Path, node: Path, install: list[str], state: list[str]
+):
+    done = run(run_file, node, *install)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout == "") == ("--quiet" in install)
+    done = run(run_file, node, *state)
+    assert done.returncode == 0
+    done = run(run_file, node, "--uninstall", "--quiet")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert run(run_file, node, *state).returncode == 1
+
+
+def test_install_path_is_cann_s_name_of_path(run_file: Path, node: Path, tmp_path: Path):
+    done = run(run_file, node, "--install", f"--install-path={tmp_path}/x")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x" / "vendors" / "bn3d" / "version.info").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--install", "--uninstall"], "one command at a time, got install and uninstall"),
+        (["install", "--json", "-"], "--json is for status only"),
+        (["--install-path="], "must name a directory, it is empty"),
+        (["--inst"], "unrecognized arguments: --inst"),
+        (["remove"], "invalid choice"),
+    ],
+)
+def test_wrong_use_changes_nothing(run_file: Path, node: Path, arguments: list[str], says: str):
+    before = tree(node)
+    done = run(run_file, node, *arguments)
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+    assert tree(node) == before
+
+
+def test_after_uninstall_it_is_not_installed(node: Path, parsed: Package, tmp_path: Path):
+    """Whoever sourced its set_env.bash still has the place in the variable."""
+    place = install(parsed, tmp_path / "home", environment(node))
+    sourced = environment(node, ASCEND_CUSTOM_OPP_PATH=str(place))
+    assert status(environment=sourced)["active"]
+    uninstall(environment=sourced)
+    assert not (tmp_path / "home").exists()
+    state = status(environment=sourced)
+    assert report(state) == f"bn3d is not installed in {place}"
+    assert install(parsed, environment=sourced) == place
+
+
+@pytest.mark.parametrize("text", ["[[1]]", "3", "null", '{"Bn3dApply": {}}'])
+def test_op_info_of_others_may_be_anything(node: Path, place: Path, text: str):
+    first = provide(place.parent / "first", "Bn3dReduce")
+    next(first.rglob("*.json")).write_text(text)
+    (place.parent / "config.ini").write_text("load_priority=first,bn3d\n")
+    assert status(environment=environment(node))["active"] == ("Bn3d" not in text)
+
+
+def test_a_damaged_list_of_sums_is_named(node: Path, place: Path):
+    (place / "SHA256SUMS").write_text("nonsense\n")
+    with pytest.raises(InstallError, match="SHA256SUMS is damaged"):
+        status(environment=environment(node))

@@ -81,6 +81,9 @@ def _custom(operator: Operator) -> ops.Custom:
     custom.add_prim_attr("acl_op_jit_compile", True)
     # Graph engine: volumes are NCDHW, so that it may convert to and from NDC1HWC0.
     custom.add_prim_attr("io_format", "NCDHW")
+    # Graph engine: float32 stays so, whatever its precision mode asks of others (an int, as the
+    # fusion engine reads it).
+    custom.add_prim_attr("_keep_dtype", 1)
     return custom
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from mindspore._c_expression import MSContext
 
 import bn3d
+from bn3d.opp import node
 from bn3d.opp.cann import DEFAULT_PLACES, CannError
 from bn3d.opp.payload import InstallError
 from bn3d.opp.status import status
 
-__all__ = ["obstacle", "soc_name"]
+__all__ = ["obstacle", "obstacles", "soc_name"]
+
+_logger = logging.getLogger("bn3d")
 
 
 def soc_name() -> str | None:
@@ -22,8 +27,28 @@ def soc_name() -> str | None:
 
 
 def obstacle() -> str | None:
-    """Why the operators cannot be used with the device target Ascend; None if nothing is known."""
-    return _of_cann() or _of_package()
+    """Why the operators cannot be used with the device target Ascend; None if nothing is known.
+
+    If nothing is, what may go wrong all the same is logged.
+    """
+    found = next(obstacles(), None)
+    if found is None:
+        for note in node.notes(soc_name()):
+            _logger.warning("bn3d's operator package: %s", note)
+    return found
+
+
+def obstacles() -> Iterator[str]:
+    """Everything that keeps the operators from being used, with its remedy, the first thing first.
+
+    Without CANN, or without a readable package, that alone is said.
+    """
+    found = _of_cann()
+    if found is not None:
+        yield found
+        return
+    yield from _of_package()
+    yield from node.obstacles(soc_name())
 
 
 def _of_cann() -> str | None:
@@ -45,16 +70,18 @@ def _of_cann() -> str | None:
     return None
 
 
-def _of_package() -> str | None:
+def _of_package() -> Iterator[str]:
     try:
         state = status()
     except (InstallError, CannError) as error:
-        return f"{error}; see docs/ascend.md"
+        yield f"{error}; see docs/ascend.md"
+        return
     place = state["location"]
     if not state["installed"]:
-        return f"the operator package is not installed in {place}: run `bn3d opp install`"
+        yield f"the operator package is not installed in {place}: run `bn3d opp install`"
+        return
     package = f"the operator package in {place}"
-    obstacles = (
+    found = (
         (
             state["version"] != bn3d.__version__,
             f"{package} is of bn3d {state['version']}, this is {bn3d.__version__}: "
@@ -85,4 +112,4 @@ def _of_package() -> str | None:
             "there is nothing to install, bn3d has none for it",
         ),
     )
-    return next((text for holds, text in obstacles if holds), None)
+    yield from (text for holds, text in found if holds)

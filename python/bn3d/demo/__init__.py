@@ -35,7 +35,7 @@ def main(
             f"The demo needs {missing.name}: pip install matplotlib nibabel nilearn 'pandas<3'",
             err=True,
         )
-        raise typer.Exit(1) from missing
+        raise typer.Exit(2) from missing
 
     brain = volume.load()
     result = training.race(brain, steps, seed)

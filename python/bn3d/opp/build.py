@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from . import cann
-from .package import find_sources
+from .package import find_sources, write_file
 
 __all__ = ["BuildError", "build"]
 
@@ -30,7 +30,8 @@ def build(output: Path, arch: str | None = None, environment=os.environ) -> Path
 
     Raises:
         CannError: CANN's headers were not found.
-        BuildError: no CMake, no compiler, or either failed.
+        BuildError: no CMake, no compiler, nothing can be written into `output` (all of that before
+            anything is compiled), or the compiler failed.
     """
     arch = arch or platform.machine()
     presets = {"aarch64": "opp-aarch64", platform.machine(): "opp"}
@@ -38,6 +39,8 @@ def build(output: Path, arch: str | None = None, environment=os.environ) -> Path
         raise BuildError(f"cannot build for {arch} on {platform.machine()}, only for {[*presets]}")
     root = cann.include_dir(environment).parent
     sources = find_sources()
+    _cmake()
+    _check_writable(output)
     # A wheel's copy lies where nothing may be written.
     with tempfile.TemporaryDirectory(prefix="bn3d-opp-") as directory:
         configure = [_cmake(), "--preset", presets[arch], "-S", str(sources), "-B", directory]
@@ -45,8 +48,18 @@ def build(output: Path, arch: str | None = None, environment=os.environ) -> Path
         _run([*configure, *cache], sources)
         _run([_cmake(), "--build", directory, "--parallel"], sources)
         (built,) = Path(directory).glob("*.run")
+        try:
+            return write_file(output / built.name, built.read_bytes(), executable=True)
+        except OSError as error:
+            raise BuildError(f"cannot write into {output}: {error.strerror}") from error
+
+
+def _check_writable(output: Path) -> None:
+    try:
         output.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.copy(built, output))
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise BuildError(f"cannot write into {output}: {error.strerror}") from error
 
 
 def _cmake() -> str:

@@ -13,15 +13,13 @@ __all__ = [
     "compiler_version",
     "find",
     "include_dir",
+    "major_version",
     "required_versions",
     "short_version",
 ]
 
 # Where its installer puts CANN, from 8.5 on and before.
 DEFAULT_PLACES = ("/usr/local/Ascend/cann", "/usr/local/Ascend/ascend-toolkit")
-
-# The first that exists counts, as in the graph engine.
-_VERSION_FILES = ("compiler/version.info", "runtime/version.info", "opp/version.info")
 
 
 class CannError(RuntimeError):
@@ -60,35 +58,44 @@ def include_dir(environment=os.environ) -> Path:
 
 def compiler_version(root: Path) -> str | None:
     """The version of CANN's compiler, such as "7.7.0.1.238"; None if it has none."""
-    return _version_info(root).get("Version")
+    for part in ("compiler", "runtime", "opp"):
+        version = _version_info(root / part).get("Version")
+        if version:
+            return version
+    return None
 
 
-def accepts(root: Path, version: str) -> bool:
-    """Whether the CANN at `root` loads a package built against the compiler `version`.
+def major_version(root: Path) -> int | None:
+    """8 for CANN 8.5; 7 stands for 8.0 and 8.1, too. None if it is not known."""
+    number = re.match(r"\d+", compiler_version(root) or "")
+    return int(number.group()) if number else None
 
-    The engine skips a vendor outside of its required_opp_abi_version and says so in a log only.
+
+def accepts(root: Path, version: str, vendor: Path | str = "") -> bool:
+    """Whether the CANN at `root` loads a vendor directory built against the compiler `version`.
+
+    The rule is the graph engine's, which says so in a log only if it skips a vendor: every number
+    of `version`, a comma list, must lie in a range of required_opp_abi_version. A malformed list of
+    ranges takes nothing, none at all takes everything, and so does a directory of "opp_latest".
     """
-    required = _version_info(root).get("required_opp_abi_version")
-    if not required:
+    required = required_versions(root)
+    if required is None or "opp_latest" in str(vendor):
         return True
-    number = _number(version)
-    low = None
-    for item in required.split(","):
-        bound = _number(item.strip(" <>="))
-        if item.strip().startswith(">="):
-            low = bound
-        elif item.strip().startswith("<="):
-            if low is not None and low <= number <= bound:
-                return True
-            low = None
-        elif bound == number:
-            return True
-    return False
+    ranges = _ranges(required)
+    numbers = [_number(item) for item in version.split(",")]
+    return ranges is not None and all(
+        number is not None and (not ranges or any(low <= number <= high for low, high in ranges))
+        for number in numbers
+    )
 
 
 def required_versions(root: Path) -> str | None:
-    """The range that `accepts` compares with, such as ">=6.3, <=7.7"."""
-    return _version_info(root).get("required_opp_abi_version")
+    """The ranges that `accepts` compares with, such as ">=6.3, <=7.7"; None if there are none."""
+    # A directory counts even if its file is missing.
+    for part in ("compiler", "runtime"):
+        if (root / part).is_dir():
+            return _version_info(root / part).get("required_opp_abi_version") or None
+    return None
 
 
 def short_version(version: str) -> str:
@@ -96,18 +103,35 @@ def short_version(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _number(version: str) -> int:
-    # The engine glues the first two numbers together and compares the result: 7.7 -> 77.
-    digits = re.match(r"(\d+)\.(\d+)", version)
-    if not digits:
-        raise CannError(f"{version!r} is not a CANN version such as 7.7.0.1.238")
-    return int(digits.group(1) + digits.group(2))
+def _ranges(required: str) -> list | None:
+    """[(low, high)] of ">=6.3, <=7.7, 8.0"; None if it is malformed."""
+    items = [item.strip() for item in required.split(",") if item.strip()]
+    ranges = []
+    while items:
+        low = high = items.pop(0)
+        if low.startswith(">="):
+            if not items or not items[0].startswith("<="):
+                return None
+            low, high = low[2:], items.pop(0)[2:]
+        pair = (_number(low), _number(high))
+        if None in pair:
+            return None
+        ranges.append(pair)
+    return ranges
 
 
-def _version_info(root: Path) -> dict:
-    for name in _VERSION_FILES:
-        if (root / name).is_file():
-            lines = (root / name).read_text(errors="replace").splitlines()
-            pairs = (line.split("=", 1) for line in lines if "=" in line)
-            return {key.strip(): value.strip().strip('"') for key, value in pairs}
-    return {}
+def _number(version: str) -> int | None:
+    """What the engine compares: 7.7 -> 770000, 3.20 -> 320000. None if it is no version."""
+    major, minor = [*version.strip().split("."), "", ""][:2]
+    if not (major.isdigit() and minor.isdigit()):
+        return None
+    return int(major + minor.ljust(5, "0"))
+
+
+def _version_info(directory: Path) -> dict:
+    try:
+        text = (directory / "version.info").read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.replace('"', "").strip() for key, value in pairs}

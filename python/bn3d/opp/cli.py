@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from bn3d import interrupts
 
 from . import deploy as deployment
 from . import installer
@@ -21,7 +21,7 @@ from .build import build as build_package
 from .cann import CannError
 from .package import PackageError
 from .payload import InstallError, Package
-from .status import report
+from .status import report, show
 from .status import status as read_status
 
 __all__ = ["app"]
@@ -52,14 +52,14 @@ def build(
     arch: ArchOption = None,
 ) -> None:
     """Build the package, one .run file, against the CANN of ASCEND_HOME_PATH."""
-    with _errors():
+    with _errors(), interrupts.raised():
         typer.echo(build_package(output, arch))
 
 
 @app.command()
 def install(path: PathOption = None, package: PackageOption = None) -> None:
     """Install or upgrade on this machine."""
-    with _errors(), _built(package) as file:
+    with _errors(), interrupts.raised(), _built(package) as file:
         installer.install(Package.open(file), path)
         typer.echo(report(read_status(path)))
 
@@ -67,19 +67,22 @@ def install(path: PathOption = None, package: PackageOption = None) -> None:
 @app.command()
 def uninstall(path: PathOption = None) -> None:
     """Remove, and put back what was."""
-    with _errors():
+    with _errors(), interrupts.raised():
         typer.echo(f"removed {installer.uninstall(path)}")
 
 
 @app.command()
 def status(
     path: PathOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write it there as JSON, - prints it."),
+    ] = None,
 ) -> None:
     """Say what is installed, and whether CANN uses it; exit code 1 if not."""
     with _errors():
         state = read_status(path)
-    typer.echo(json.dumps(state) if as_json else report(state))
+        show(state, output)
     raise typer.Exit(0 if state["active"] else 1)
 
 
@@ -98,7 +101,7 @@ def deploy(
     arch: ArchOption = None,
 ) -> None:
     """Install on many hosts over ssh and check each; exit code 1 if any failed."""
-    console = Console()
+    console = Console(stderr=True)
     with _errors(), _built(package, arch) as file, console.status("") as progress:
         arrived: list[deployment.Result] = []
 
@@ -110,13 +113,26 @@ def deploy(
         results = deployment.deploy(
             hosts, file, path, shlex.split(ssh), set_env, timeout, jobs, show
         )
-    table = Table("host", "result", "version", "location")
-    for result in results:
-        outcome = "[green]ok[/]" if result.ok else f"[red]failed[/]: {result.message}"
-        state = result.state
-        table.add_row(result.host, outcome, state.get("version", ""), state.get("location", ""))
-    console.print(table)
+    for line in _table(results):
+        typer.echo(line)
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
+
+
+def _table(results: list[deployment.Result]) -> list[str]:
+    """A line for each host, as long as it needs to be."""
+    width = max(len(result.host) for result in results)
+    lines = []
+    for result in results:
+        state = result.state
+        outcome = (
+            f"ok      {state['version']}  {state['location']}"
+            if result.ok
+            else f"failed  {result.message}"
+        )
+        # What a host answers must not move the cursor of this terminal.
+        shown = "".join(letter if letter.isprintable() else "?" for letter in outcome)
+        lines.append(f"{result.host:{width}}  {shown}")
+    return lines
 
 
 @contextmanager
@@ -134,5 +150,5 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (BuildError, CannError, PackageError, InstallError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        typer.echo(f"bn3d: {error}", err=True)
+        raise typer.Exit(2) from error

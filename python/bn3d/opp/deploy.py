@@ -16,6 +16,7 @@ from pathlib import Path
 
 from . import cann
 from .payload import Package
+from .status import is_state
 
 __all__ = ["SET_ENV", "Result", "deploy"]
 
@@ -35,7 +36,7 @@ for file in {set_env}; do
 done
 command -v python3 > /dev/null || {{ echo "error: python3 was not found" >&2; exit 1; }}
 python3 "$directory/bn3d.run" install {path} > /dev/null
-python3 "$directory/bn3d.run" status --json {path} || true
+python3 "$directory/bn3d.run" status --json - {path} || true
 """
 
 
@@ -125,9 +126,12 @@ def _on_host(host: str, ssh: Sequence[str], script: str, content: bytes, timeout
         errors = [line for line in said if line.startswith("error: ")] or said[-1:]
         return Result(host, False, {}, errors[0] if errors else f"exit code {done.returncode}")
     try:
-        return Result(host, True, json.loads(lines[-1]), "")
+        state = json.loads(lines[-1])
     except (IndexError, ValueError):
+        state = None
+    if not is_state(state):
         return Result(host, False, {}, f"unexpected answer {lines[-1:]}")
+    return Result(host, True, state, "")
 
 
 def _judge(result: Result, version: str, path: str | None) -> Result:

@@ -18,7 +18,13 @@ from pathlib import Path
 
 from . import cann
 from .payload import InstallError, Package
-from .vendors import VENDOR, Config, default_vendors_dir, is_searched_by_config
+from .vendors import (
+    VENDOR,
+    Config,
+    custom_entries,
+    default_vendors_dir,
+    is_searched_by_config,
+)
 
 __all__ = ["install", "target", "uninstall"]
 
@@ -47,7 +53,9 @@ def target(path: Path | None, environment=os.environ) -> Path:
             "no place to install to: source CANN's set_env.sh, which sets ASCEND_OPP_PATH, or "
             "name a directory with --path"
         )
-    if not vendors.parent.is_dir():
+    # A place of bn3d's own may be gone, after an uninstall, and is made again.
+    ours = any(Path(entry).name == VENDOR for entry in custom_entries(environment))
+    if not ours and not vendors.parent.is_dir():
         raise InstallError(f"{vendors.parent} does not exist; is CANN's set_env.sh sourced?")
     return vendors.absolute()
 
@@ -90,17 +98,19 @@ def uninstall(path: Path | None = None, environment=os.environ) -> Path:
             record = _record(place)
             if record is None:
                 raise InstallError(f"bn3d is not installed in {vendors}")
+            # Only what install can have made: whoever wrote that file is not trusted with more.
+            parents = [str(vendors), *map(str, vendors.parents)]
+            created = [Path(name) for name in record["created"] if name in parents]
             config = Config(vendors / "config.ini")
-            if VENDOR in config.names:
-                config.remove(VENDOR, record["config"])
+            config.remove(VENDOR, record["config"])
             try:
                 # Out of sight at once: from here on the tree is a leftover for _recover.
                 place.rename(vendors / _STAGED)
             except BaseException:
                 config.restore()
                 raise
-            shutil.rmtree(str(vendors / _STAGED), ignore_errors=True)
-        _remove_dirs([Path(name) for name in record["created"]])
+            _remove(vendors / _STAGED)
+        _remove_dirs(created)
     return place
 
 
@@ -109,7 +119,7 @@ def _install(package: Package, vendors: Path, by_config: bool, created: list) ->
     config = Config(vendors / "config.ini")
     record = _record(place)
     if record is None:
-        if place.exists():
+        if os.path.lexists(str(place)):
             raise InstallError(f"{place} exists but was not installed by bn3d; move it away first")
         record = {"config": config.text, "created": [str(directory) for directory in created]}
     new = staged  # where the new tree is
@@ -122,12 +132,20 @@ def _install(package: Package, vendors: Path, by_config: bool, created: list) ->
         if by_config:
             config.add(VENDOR)
     except BaseException:
-        shutil.rmtree(str(new), ignore_errors=True)
+        _remove(new)
         if replaced.exists():
             replaced.rename(place)
         raise
-    shutil.rmtree(str(replaced), ignore_errors=True)
+    _remove(replaced)
     return place
+
+
+def _remove(path: Path) -> None:
+    """Removes a tree, or a link to one and not the tree."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(str(path), ignore_errors=True)
 
 
 def _write_tree(files: dict, staged: Path, place: Path, record: dict) -> None:
@@ -164,11 +182,18 @@ def _set_env(place: Path) -> str:
 def _record(place: Path):
     """What uninstall has to put back; None if bn3d did not install `place`."""
     try:
-        return json.loads((place / RECORD).read_text())
-    except FileNotFoundError:
+        record = json.loads((place / RECORD).read_text())
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise InstallError(f"{place / RECORD} is damaged: {error}") from error
+    if not (
+        isinstance(record, dict)
+        and isinstance(record.get("config", 0), (str, type(None)))
+        and isinstance(record.get("created"), list)
+    ):
+        raise InstallError(f"{place / RECORD} is damaged: it is not what bn3d wrote")
+    return record
 
 
 def _check_machine(package: Package, vendors: Path, by_config: bool, environment) -> None:
@@ -176,11 +201,11 @@ def _check_machine(package: Package, vendors: Path, by_config: bool, environment
     if arch != machine:
         raise InstallError(
             f"the package is for {arch} and this machine is {machine}; "
-            f"use bn3d-opp-{package.version}-{machine}.run"
+            f"use the one whose name ends in -{machine}.run"
         )
     version = package.info.get("custom_opp_compiler_version")
     root = vendors.parent.parent if by_config else cann.find(environment)
-    if version and root is not None and not cann.accepts(root, version):
+    if version and root is not None and not cann.accepts(root, version, vendors / VENDOR):
         raise InstallError(
             f"the package was built with CANN {cann.short_version(version)}, and the CANN in "
             f"{root} loads packages of {cann.required_versions(root)} only; build it with that CANN"
@@ -193,8 +218,8 @@ def _recover(vendors: Path) -> None:
     if replaced.exists() and not place.exists():
         replaced.rename(place)
     for leftover in (staged, replaced):
-        if leftover.exists():
-            shutil.rmtree(str(leftover))
+        if os.path.lexists(str(leftover)):
+            _remove(leftover)
 
 
 @contextlib.contextmanager
@@ -202,7 +227,7 @@ def _locked(vendors: Path):
     import fcntl  # noqa: PLC0415, Windows has none, where bn3d's other commands work all the same
 
     path = vendors / _LOCK
-    lock = os.open(str(path), os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

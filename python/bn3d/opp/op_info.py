@@ -38,6 +38,8 @@ def _entry(operator: Operator, soc: Soc) -> dict[str, dict[str, str]]:
         # The sources in dynamic/ take unknown dimensions, but not an unknown rank.
         "dynamicShapeSupport": {"flag": "true"},
         "dynamicRankSupport": {"flag": "false"},
+        # Mixed precision is not to give float16 to an operator that sums over a whole volume.
+        "precision_reduce": {"flag": "false"},
     }
     for kind, tensors in (("input", operator.inputs), ("output", operator.outputs)):
         for index, tensor in enumerate(tensors):

@@ -1,6 +1,7 @@
 """Packs the operator package: one executable file with the vendor tree and its installer.
 
-The file is a Python zip application: `./bn3d-opp-VERSION-aarch64.run install`.
+The file is a Python zip application behind a line of shell, so that `sh FILE` runs it, as it runs
+CANN's own packages.
 
     __main__.py, bn3d/opp/...                        the installer
     package/version.info, package/SHA256SUMS
@@ -14,20 +15,45 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import io
+import os
 import sys
 import zipfile
 from pathlib import Path
 
 from .. import __version__
 from ..operators import OPERATORS
-from . import cann, op_info, validate
+from . import cann, op_info
 from .support import SOCS
 
-__all__ = ["PackageError", "find_sources", "main", "vendor_tree", "write"]
+__all__ = [
+    "PackageError",
+    "file_name",
+    "find_sources",
+    "main",
+    "vendor_tree",
+    "write",
+    "write_file",
+]
 
 _HERE = Path(__file__).parent
 _TBE = "op_impl/ai_core/tbe"
 _INSTALLER = ("cann.py", "payload.py", "vendors.py", "installer.py", "status.py", "__main__.py")
+# The shell reads no further than this, and Python begins at the archive's end.
+_HEADER = b"""#!/bin/sh
+command -v python3 >/dev/null || { echo "error: python3 was not found" >&2; exit 2; }
+exec python3 "$0" "$@"
+"""
+_MAIN = b"""try:
+    from bn3d.opp.__main__ import main
+
+    main()
+except KeyboardInterrupt:  # the installer has put back what was
+    import os
+
+    os.write(2, b"error: interrupted\\n")
+    os._exit(130)
+"""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input gives the same file, byte for byte
 
 
@@ -57,12 +83,10 @@ def vendor_tree(
 
     Raises:
         PackageError: a TBE source is missing or is no Python.
-        OpInfoError: the op-info would be refused by CANN.
     """
     tree = _tbe_sources(sources / _TBE / "bn3d_impl")
     for soc in SOCS:
         text = op_info.to_json(op_info.op_info(soc))
-        validate.validate(text, soc.name)
         tree[f"{_TBE}/config/{soc.name}/{op_info.file_name(soc)}"] = text.encode()
     # Not directly in op_proto/: the engine looks there only if lib/ is absent.
     tree[f"op_proto/lib/linux/{arch}/{library.name}"] = library.read_bytes()
@@ -79,27 +103,54 @@ def vendor_tree(
     return tree
 
 
+def file_name(info: dict[str, str]) -> str:
+    """Of the package with this version.info: bn3d-opp-0.1.0-cann8.5-910-910b-910_93-aarch64.run.
+
+    The CANN is the one that it was built with, by its compiler's version, which is 7.7 in CANN 8.1.
+    """
+    version = info.get("custom_opp_compiler_version")
+    socs = [soc.removeprefix("ascend") for soc in info["bn3d_socs"].split(",")]
+    built_with = f"cann{cann.short_version(version)}" if version else "anycann"
+    return "-".join(["bn3d-opp", info["bn3d_version"], built_with, *socs, info["bn3d_arch"]]) + (
+        ".run"
+    )
+
+
 def write(tree: dict[str, bytes], directory: Path) -> Path:
     """Write the package of a vendor tree into `directory`; returns its path."""
     info = dict(line.split("=", 1) for line in tree["version.info"].decode().splitlines())
-    path = directory / f"bn3d-opp-{info['bn3d_version']}-{info['bn3d_arch']}.run"
     files = {f"package/{name}": data for name, data in tree.items()}
-    files["__main__.py"] = b"from bn3d.opp.__main__ import main\n\nmain()\n"
+    files["__main__.py"] = _MAIN
     files["bn3d/__init__.py"] = files["bn3d/opp/__init__.py"] = b""
     for name in _INSTALLER:
         files[f"bn3d/opp/{name}"] = (_HERE / name).read_bytes()
+    packed = io.BytesIO()
+    packed.write(_HEADER)
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data)
     directory.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as out:
-        out.write(b"#!/usr/bin/env python3\n")
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in sorted(files.items()):
-                entry = zipfile.ZipInfo(name, _EPOCH)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, data)
-    partial.chmod(0o755)
-    partial.replace(path)
+    return write_file(directory / file_name(info), packed.getvalue(), executable=True)
+
+
+def write_file(path: Path, data: bytes, executable: bool = False) -> Path:
+    """Write a whole file or none; a link stays one, and the umask decides who may read it."""
+    target = Path(os.path.realpath(path))
+    mode = 0o777 if executable else 0o666
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(target)
+    except BaseException:
+        partial.unlink()
+        raise
     return path
 
 
@@ -133,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         tree = vendor_tree(options.sources, options.library, options.arch, version)
         print(write(tree, options.output))
-    except (PackageError, validate.OpInfoError) as error:
+    except PackageError as error:
         sys.exit(f"error: {error}")
 
 

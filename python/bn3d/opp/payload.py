@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
 
-__all__ = ["InstallError", "Package", "parse_info", "parse_sums"]
+__all__ = ["InstallError", "Package", "check_names", "parse_info", "parse_sums"]
+
+_FOLDER = "package/"
+_MOST_FILES = 1000
+_MOST_BYTES = 64 << 20  # a package has less than 1 MiB
+
+# ASCII alone, so that no two names are the same after normalisation, and no leading dot or dash.
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}\Z", re.ASCII)
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,49}\Z", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_]{1,49}\Z", re.ASCII)
+# What the installer itself writes beside the package's files.
+_RESERVED = ("install.json", "bin")
 
 
 class InstallError(RuntimeError):
@@ -18,43 +32,57 @@ class Package:
     """The vendor tree of a package.
 
     Attributes:
-        files: contents by path in the vendor directory.
+        files: contents by path in the vendor directory; no path leads out of it.
         info: version.info as a dictionary.
+
+    Raises:
+        InstallError: a file is missing, has changed, or has a name that must not be.
     """
 
     def __init__(self, files: dict):
+        check_names(files)
         self.files = files
         try:
-            self.info = parse_info(files["version.info"].decode())
-            sums = files["SHA256SUMS"].decode()
+            self.info = parse_info(_text(files, "version.info"))
+            listed = parse_sums(_text(files, "SHA256SUMS"))
         except KeyError as error:
             raise InstallError(f"the package has no {error}") from error
-        listed = parse_sums(sums)
         if set(listed) | {"SHA256SUMS"} != set(files):
             raise InstallError("the package is incomplete: its files are not those of SHA256SUMS")
         for name, digest in listed.items():
             if hashlib.sha256(files[name]).hexdigest() != digest:
                 raise InstallError(f"the package is damaged: {name} has changed")
+        for key, form in (("bn3d_version", _VERSION), ("bn3d_arch", _WORD)):
+            if not form.match(self.info.get(key, "")):
+                raise InstallError(
+                    f"the package's version.info must have a {key}, got {self.info.get(key)!r}"
+                )
 
     @classmethod
     def open(cls, path: Path) -> Package:
-        """Read a .run file.
+        """Read a .run file. Nothing is unpacked.
 
         Raises:
-            InstallError: it is none, or is damaged.
+            InstallError: it is none, is damaged, or has an entry that is no plain file inside it.
         """
+        if Path(path).exists() and not Path(path).is_file():
+            raise InstallError(f"{path} is not a readable package: it is no file")
         try:
             with zipfile.ZipFile(str(path)) as archive:
-                names = [name for name in archive.namelist() if name.startswith("package/")]
-                return cls({name[len("package/") :]: archive.read(name) for name in names})
+                entries = [e for e in archive.infolist() if e.filename.startswith(_FOLDER)]
+                _check_entries(entries)
+                return cls({e.filename[len(_FOLDER) :]: archive.read(e) for e in entries})
         except (
             OSError,
             EOFError,
-            NotImplementedError,
+            RuntimeError,  # encrypted, or compressed in a way that Python cannot read
             ValueError,
+            struct.error,
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
+            if isinstance(error, InstallError):
+                raise
             raise InstallError(f"{path} is not a readable package: {error}") from error
 
     @property
@@ -66,10 +94,57 @@ class Package:
         return sum(len(data) for data in self.files.values())
 
 
+def check_names(names) -> None:
+    """Raise InstallError unless all are relative paths of different files in one directory."""
+    kinds = {}  # of every path and its parents, in lower case: the path itself, and "file" or "dir"
+    for name in names:
+        parts = name.split("/")
+        if not all(_PART.match(part) for part in parts) or parts[0].lower() in _RESERVED:
+            raise InstallError(f"the package has a file of a name that it must not have: {name!r}")
+        for depth in range(1, len(parts) + 1):
+            path = "/".join(parts[:depth])
+            kind = (path, "file" if depth == len(parts) else "directory")
+            other = kinds.setdefault(path.lower(), kind)
+            if other != kind or (kind[1] == "file" and other is not kind):
+                raise InstallError(f"the package has two files of one name: {other[0]} and {path}")
+
+
+def _check_entries(entries: list) -> None:
+    """Raise InstallError for what is no plain file, or too large, before anything is read."""
+    for entry in entries:
+        mode = entry.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG) or mode & 0o7000:
+            raise InstallError(f"the package must have plain files only, {entry.filename} is none")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InstallError(f"the package is compressed otherwise than ours: {entry.filename}")
+    size = sum(entry.file_size for entry in entries)
+    if len(entries) > _MOST_FILES or size > _MOST_BYTES:
+        raise InstallError(
+            f"the package must have at most {_MOST_FILES} files of {_MOST_BYTES >> 20} MiB, it has "
+            f"{len(entries)} of {size >> 20} MiB"
+        )
+    names = [entry.filename[len(_FOLDER) :] for entry in entries]
+    check_names(names)
+
+
+def _text(files: dict, name: str) -> str:
+    try:
+        return files[name].decode()
+    except UnicodeDecodeError as error:
+        raise InstallError(f"the package is damaged: {name} is no text") from error
+
+
 def parse_info(text: str) -> dict:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def parse_sums(text: str) -> dict:
-    """{path: sha256} of a SHA256SUMS file."""
-    return {name: digest for digest, name in (line.split("  ", 1) for line in text.splitlines())}
+    """{path: sha256} of a SHA256SUMS file.
+
+    Raises:
+        InstallError: it is none.
+    """
+    pairs = [line.split("  ", 1) for line in text.splitlines()]
+    if not all(len(pair) == 2 for pair in pairs):
+        raise InstallError("SHA256SUMS is damaged")
+    return {name: digest for digest, name in pairs}

@@ -12,7 +12,7 @@ from .installer import target
 from .payload import InstallError, parse_info, parse_sums
 from .vendors import VENDOR, search_order
 
-__all__ = ["report", "status"]
+__all__ = ["is_state", "report", "show", "status"]
 
 
 def status(path: Path | None = None, environment=os.environ) -> dict:
@@ -32,13 +32,24 @@ def status(path: Path | None = None, environment=os.environ) -> dict:
 
     Raises:
         InstallError: neither `path` nor the environment says where, or a file cannot be read.
-        CannError: a version is none.
     """
     place = target(path, environment) / VENDOR
     try:
         return _status(place, environment)
     except OSError as error:
         raise InstallError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def is_state(answer) -> bool:
+    """Whether `answer`, from another machine, is a result of `status`."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("location"), str):
+        return False
+    kinds = {"version": str, "damaged": list, "searched": bool, "active": bool, "accepted": bool}
+    return answer.get("installed") is False or (
+        all(isinstance(answer.get(key), kind) for key, kind in kinds.items())
+        and all(isinstance(name, str) for name in answer["damaged"])
+        and isinstance(answer.get("shadowed_by"), (str, type(None)))
+    )
 
 
 def _status(place: Path, environment) -> dict:
@@ -56,7 +67,7 @@ def _status(place: Path, environment) -> dict:
     earlier = order[:index] if index is not None else []
     shadows = [str(other) for other in earlier if _operators(other) & ours]
     version = info.get("custom_opp_compiler_version")
-    accepted = not version or root is None or cann.accepts(root, version)
+    accepted = not version or root is None or cann.accepts(root, version, place)
     result.update(
         installed=True,
         version=info.get("bn3d_version"),
@@ -104,21 +115,38 @@ def report(state: dict) -> str:
     return "\n".join(lines)
 
 
+def show(state: dict, output: str | None = None) -> None:
+    """Print `state` in words; as JSON with "-"; or write that into the file `output`.
+
+    Raises:
+        InstallError: the file cannot be written.
+    """
+    if output is None or output == "-":
+        print(report(state) if output is None else json.dumps(state))
+        return
+    try:
+        Path(output).write_text(json.dumps(state) + "\n")
+    except OSError as error:
+        raise InstallError(f"cannot write {output}: {error.strerror}") from error
+    print(f"wrote {output}")
+
+
 def _operators(vendor: Path) -> set:
     """The operator types that a vendor directory provides."""
     types = set()
     for path in (vendor / "op_impl" / "ai_core" / "tbe" / "config").glob("*/*.json"):
         try:
-            types |= set(json.loads(path.read_text()))
+            info = json.loads(path.read_text()) if path.is_file() else None
         except (OSError, ValueError):
             continue  # not ours to judge, and CANN skips it too
+        types |= set(info) if isinstance(info, dict) else set()
     return types
 
 
 def _sha256(path: Path):
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    except (OSError, ValueError):
         return None
 
 

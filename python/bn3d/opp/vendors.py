@@ -7,7 +7,16 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["VENDOR", "Config", "default_vendors_dir", "is_searched_by_config", "search_order"]
+from . import cann
+
+__all__ = [
+    "VENDOR",
+    "Config",
+    "custom_entries",
+    "default_vendors_dir",
+    "is_searched_by_config",
+    "search_order",
+]
 
 VENDOR = "bn3d"
 _KEY = "load_priority"
@@ -20,28 +29,35 @@ class Config:
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self.text = path.read_text() if path.exists() else None
+        self.path = Path(os.path.realpath(str(path)))  # a link stays one
+        self.text = self.path.read_text() if self.path.exists() else None
         self._before = self.text
 
     @property
     def names(self) -> list:
-        """The vendors, first is searched first."""
-        return _names(self.text)
+        """The vendors that the engine finds, first is searched first."""
+        return _found(self.text)
 
     def add(self, name: str) -> None:
         """Put `name` first, unless it is listed already."""
         if name not in self.names:
             value, rest = _split(self.text)
-            self._write(_join(name + "," + value if value.strip() else name, rest))
+            others = [
+                item
+                for item in value.split(",")
+                if item.strip() not in ("", name) and "=" not in item
+            ]
+            self._write(_join(",".join([name, *others]), rest))
 
     def remove(self, name: str, original: str | None = None) -> None:
         """Take `name` out; a file without any other becomes `original`, or goes."""
         value, rest = _split(self.text)
+        if name not in _names(value):
+            return
         items = [item for item in value.split(",") if item.strip() != name]
         if any(item.strip() for item in items):
             self._write(_join(",".join(items), rest))
-        elif original is not None and not _names(original):
+        elif original is not None and not _found(original):
             self._write(original)
         else:
             self._write(None)
@@ -58,7 +74,10 @@ class Config:
             return
         partial = self.path.with_name(f".config.ini.{VENDOR}")
         try:
-            partial.write_text(text)
+            if os.path.lexists(str(partial)):
+                partial.unlink()
+            with partial.open("x") as out:  # never through a link that somebody left there
+                out.write(text)
             if self.path.exists():  # CANN's is often readable by its own user and group only
                 old = self.path.stat()
                 with contextlib.suppress(PermissionError):
@@ -74,8 +93,14 @@ class Config:
         self.text = text
 
 
-def _names(text: str | None) -> list:
-    return [name.strip() for name in _split(text)[0].split(",") if name.strip()]
+def _found(text: str | None) -> list:
+    """What the engine makes of a config.ini: it reads the first line, whatever the key."""
+    parts = [part for part in (text or "").partition("\n")[0].split("=") if part]
+    return _names(parts[1]) if len(parts) == 2 else []
+
+
+def _names(value: str) -> list:
+    return [name.strip() for name in value.split(",") if name.strip()]
 
 
 def _split(text: str | None) -> tuple:
@@ -100,7 +125,7 @@ def default_vendors_dir(environment=os.environ) -> Path | None:
     ASCEND_CUSTOM_OPP_PATH counts first. It is a list of vendor directories, not of roots: one of
     bn3d is upgraded where it is; otherwise bn3d goes beside the first one in a vendors/ directory.
     """
-    custom = [Path(entry) for entry in _entries(environment)]
+    custom = [Path(entry) for entry in custom_entries(environment)]
     for entry in custom:
         if entry.name == VENDOR:
             return entry.parent
@@ -121,13 +146,21 @@ def is_searched_by_config(vendors: Path, environment=os.environ) -> bool:
 
 
 def search_order(environment=os.environ) -> list:
-    """The vendor directories in CANN's order: ASCEND_CUSTOM_OPP_PATH, then opp by load_priority."""
-    order = [Path(entry) for entry in _entries(environment)]
+    """The vendor directories in CANN's order: ASCEND_CUSTOM_OPP_PATH, then opp by load_priority.
+
+    CANN 9 takes entries of that variable first that have a libcust_opapi.so of their own.
+    """
+    order = [Path(entry) for entry in custom_entries(environment)]
+    root = cann.find(environment)
+    if root is not None and (cann.major_version(root) or 0) >= 9:
+        order.sort(key=lambda entry: not (entry / "libcust_opapi.so").exists())
     if environment.get("ASCEND_OPP_PATH"):
         vendors = Path(environment["ASCEND_OPP_PATH"]).absolute() / "vendors"
-        order += [vendors / name for name in Config(vendors / "config.ini").names]
+        # As the engine joins them: a name that begins with / leads no further than any other.
+        order += [Path(f"{vendors}/{name}") for name in Config(vendors / "config.ini").names]
     return order
 
 
-def _entries(environment) -> list:
+def custom_entries(environment=os.environ) -> list:
+    """What ASCEND_CUSTOM_OPP_PATH lists."""
     return [entry for entry in environment.get("ASCEND_CUSTOM_OPP_PATH", "").split(":") if entry]

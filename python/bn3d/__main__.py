@@ -1,0 +1,52 @@
+"""The command `bn3d`, which is also `python -m bn3d`.
+
+`info` and `--version` need neither typer nor rich, which the other commands do.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bn3d import __version__, interrupts
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    interrupts.guard()
+    try:
+        from bn3d.cli import app  # noqa: PLC0415, the guard comes first
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("typer", "rich"):
+            raise
+        sys.exit(_without_typer(sys.argv[1:]))
+    app(prog_name="bn3d")
+
+
+def _without_typer(arguments: list[str]) -> int:
+    import argparse  # noqa: PLC0415
+
+    install = f"{sys.executable} -m pip install typer rich"
+    needs = f"the other commands need typer and rich: {install}"
+    parser = argparse.ArgumentParser(prog="bn3d", epilog=needs)
+    parser.add_argument("--version", action="version", version=f"bn3d {__version__}")
+    commands = parser.add_subparsers(dest="command")
+    info = commands.add_parser("info", help="versions, the backend that computes, what is missing")
+    info.add_argument("--json", metavar="FILE", help="write it there as JSON, - for the output")
+    if arguments[:1] == ["info"] or not arguments or arguments[0].startswith("-"):
+        options = parser.parse_args(arguments)
+        if options.command == "info":
+            from bn3d.info_command import show  # noqa: PLC0415, it loads MindSpore
+
+            return show(options.json)
+        parser.print_help()
+        return 2
+    print(
+        f"bn3d {arguments[0]} needs typer and rich, only `bn3d info` does not: {install}",
+        file=sys.stderr,
+    )
+    return 2
+
+
+if __name__ == "__main__":
+    main()
