@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 
@@ -55,6 +56,8 @@ class BatchNorm3d(nn.BatchNorm3d):
         TypeError: an argument or x has a wrong type or dtype.
         ValueError: an argument is out of range, or x has not 5 dimensions or other than
             num_features channels.
+        RuntimeError: a graph is compiled for several devices in the parallel modes
+            "semi_auto_parallel" and "auto_parallel", which split operators.
 
     Formula: Ioffe & Szegedy, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
     """
@@ -148,6 +151,8 @@ class BatchNorm3d(nn.BatchNorm3d):
         _check_input(x.shape, x.dtype, bn.num_features)
         if execution.is_exporting():
             return self._construct_stock(x)
+        if execution.splits_batches():
+            _refuse_to_be_split()
         if not execution.is_compiling() and self.mixed_precision_type in execution.TO_FLOAT:
             # A graph has cast it already. In PyNative mode `to_float` casts what operators get,
             # but a backend keeps its own out of that.
@@ -182,10 +187,6 @@ class BatchNorm3d(nn.BatchNorm3d):
     def _bn2d(self):
         return bn2d.unwrapped(self)
 
-    def _group(self):
-        """Membership in a group whose devices share their batch statistics, None alone."""
-        return None
-
     def extend_repr(self):
         return ""  # the child bn2d says it all
 
@@ -193,7 +194,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         return get_state(self)
 
     def __setstate__(self, state):
-        set_state(self, state)
+        set_state(self, state, functools.partial(attach, self))
 
 
 def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype):
@@ -239,6 +240,16 @@ def _wrong_type(got):
 @ops.constexpr
 def _refuse(kind):
     raise _wrong_type(getattr(kind, "__name__", kind))
+
+
+@ops.constexpr
+def _refuse_to_be_split():
+    raise RuntimeError(
+        f"BatchNorm3d: parallel_mode {ms.get_auto_parallel_context('parallel_mode')!r} splits "
+        "operators over devices, and MindSpore does not know how to split those of bn3d: use "
+        "bn3d.restore(net) or mindspore.nn.BatchNorm3d in this mode, or data_parallel, with "
+        "bn3d.swap(net, sync=True) for statistics over all devices"
+    )
 
 
 @ops.constexpr
