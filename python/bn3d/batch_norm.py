@@ -76,6 +76,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         dtype=ms.float32,
     ):
         _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
+        _check_inits(gamma_init, beta_init, moving_mean_init, moving_var_init)
         nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
         self.bn2d = bn2d.build(
             num_features,
@@ -224,6 +225,16 @@ def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, 
         fail(TypeError, "use_batch_statistics", "a bool or None", use_batch_statistics)
     if dtype not in _DTYPES:
         fail(TypeError, "dtype", "a floating-point dtype of MindSpore", dtype)
+
+
+def _check_inits(*inits):
+    names = ("gamma_init", "beta_init", "moving_mean_init", "moving_var_init")
+    for name, init in zip(names, inits, strict=True):
+        if isinstance(init, bool):
+            raise TypeError(
+                f"BatchNorm3d: '{name}' must be a Tensor, number, str or Initializer, got {init} "
+                "(bool)"
+            )
 
 
 @ops.constexpr

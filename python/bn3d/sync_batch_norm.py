@@ -63,7 +63,6 @@ class SyncBatchNorm3d(BatchNorm3d):
         process_groups=None,
         dtype=ms.float32,
     ):
-        group = groups.find(process_groups)
         super().__init__(
             num_features=num_features,
             eps=eps,
@@ -77,7 +76,8 @@ class SyncBatchNorm3d(BatchNorm3d):
             dtype=dtype,
         )
         self.process_groups = process_groups
-        attach(self, group)
+        # Last: it may create a group, which waits for the other ranks.
+        attach(self, groups.find(process_groups))
 
     def __setstate__(self, state):
         set_state(self, state, self._join)

@@ -104,3 +104,9 @@ def test_a_copy_joins_the_group_that_is_there(communication):
     twin = copy.deepcopy(layer)
     assert "_forward_training" in vars(twin)
     assert len(communication.created) == 1
+
+
+def test_wrong_arguments_create_no_group(communication):
+    with pytest.raises(TypeError, match="'eps' must be a number"):
+        bn3d.SyncBatchNorm3d(3, eps="1e-5", process_groups=[[0, 1]])
+    assert communication.created == []
