@@ -267,6 +267,8 @@ def test_instance_norm_use(rng, mode):
         ({"eps": True}, TypeError, "'eps'.*number.*True"),
         ({"eps": np.True_}, TypeError, "'eps'.*number.*True"),
         ({"momentum": np.bool_(0)}, TypeError, "'momentum'.*number.*False"),
+        ({"gamma_init": True}, TypeError, "'gamma_init'.*number.*True"),
+        ({"moving_var_init": False}, TypeError, "'moving_var_init'.*number.*False"),
         ({"momentum": None}, TypeError, "'momentum'.*None.*cumulative average"),
         ({"affine": 1}, TypeError, "'affine'.*bool.*1"),
         ({"use_batch_statistics": 1}, TypeError, "'use_batch_statistics'.*bool or None.*1"),

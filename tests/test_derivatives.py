@@ -126,3 +126,37 @@ def test_an_error_in_between_spoils_no_later_gradient(rng):
     np.testing.assert_array_equal(ops.grad(penalty)(x).asnumpy(), before)
     # MindSpore 2.7.0 would fail in a later test, at the next custom operator after another error.
     _pynative_executor.clear_res()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_second_derivatives_of_an_empty_batch(rng, backend, training):
+    net = layer(OURS, training)
+    weights = ms.ParameterTuple(net.trainable_params())
+    ops.grad(size_of_gradient(net), None, weights)(volume(rng))  # leaves values in the memory
+    x = Tensor(np.empty((0, 3, 1, 2, 1), np.float32))
+    for towards_parameters in (False, True):
+        penalty = size_of_gradient(net, towards_parameters)
+        dx, gradients = ops.grad(penalty, 0, weights)(x)
+        assert dx.shape == x.shape
+        assert [g.tolist() for g in gradients] == [[0, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_third_derivatives_towards_the_input(rng, mode, training):
+    x = volume(rng, SMALL).astype(ms.float64)
+    net = layer(OURS, training)
+    gradient = ops.grad(size_of_gradient(net))
+
+    def size_of_second(x):
+        return size(gradient(x))
+
+    got = ops.grad(size_of_second)(x).asnumpy()
+
+    def penalty(x):
+        return size_by_the_judge(x, GAMMA, np.zeros(3), training)
+
+    def size_by_differences(x):
+        return np.square(derivative(penalty, x)).sum()
+
+    wanted = derivative(size_by_differences, x.asnumpy(), 1e-3)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())

@@ -122,3 +122,18 @@ def test_export_needs_no_bn3d(rng, mode, tmp_path):
     assert b"libbn3d" not in data
     again = nn.GraphCell(ms.load(str(tmp_path / "net.mindir")))
     assert_same([again(x).asnumpy()], [net(x).asnumpy()], 1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("parallel_mode", ["semi_auto_parallel", "auto_parallel"])
+def test_modes_that_split_operators_are_refused(rng, monkeypatch, parallel_mode, training):
+    """MindSpore refuses these modes on a CPU, so its answer is a made-up one."""
+    answers = {"parallel_mode": parallel_mode, "device_num": 2}
+    monkeypatch.setattr(ms, "get_auto_parallel_context", answers.get)
+    net = layer(OURS, training)
+    before = moving(net)
+    with pytest.raises(RuntimeError, match=f"BatchNorm3d: parallel_mode '{parallel_mode}'"):
+        ms.jit(net.construct)(volume(rng))
+    assert_same(moving(net), before, 0)
+    answers["device_num"] = 1
+    layer(OURS, training)(volume(rng))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import warnings
@@ -58,6 +59,8 @@ class BatchNorm3d(nn.BatchNorm3d):
         TypeError: an argument or x has a wrong type or dtype.
         ValueError: an argument is out of range, or x has not 5 dimensions or other than
             num_features channels.
+        RuntimeError: a graph is compiled for several devices in the parallel modes
+            "semi_auto_parallel" and "auto_parallel", which split operators.
 
     Formula: Ioffe & Szegedy, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
     """
@@ -76,6 +79,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         dtype=ms.float32,
     ):
         _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
+        _check_inits(gamma_init, beta_init, moving_mean_init, moving_var_init)
         nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
         self.bn2d = bn2d.build(
             num_features,
@@ -152,6 +156,8 @@ class BatchNorm3d(nn.BatchNorm3d):
         if execution.is_exporting():
             return self._construct_stock(x)
         threads.follow()
+        if execution.splits_batches():
+            _refuse_to_be_split()
         if not execution.is_compiling() and self.mixed_precision_type in execution.TO_FLOAT:
             # A graph has cast it already. In PyNative mode `to_float` casts what operators get,
             # but a backend keeps its own out of that.
@@ -186,10 +192,6 @@ class BatchNorm3d(nn.BatchNorm3d):
     def _bn2d(self):
         return bn2d.unwrapped(self)
 
-    def _group(self):
-        """Membership in a group whose devices share their batch statistics, None alone."""
-        return None
-
     def __setattr__(self, name, value):
         if name in ("eps", "momentum") and "_settings" in vars(self):
             fixed = dict(zip(("eps", "momentum"), fixed_settings(self), strict=True))[name]
@@ -208,7 +210,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         return get_state(self)
 
     def __setstate__(self, state):
-        set_state(self, state)
+        set_state(self, state, functools.partial(attach, self))
 
 
 def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype):
@@ -240,6 +242,16 @@ def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, 
         fail(TypeError, "dtype", "a floating-point dtype of MindSpore", dtype)
 
 
+def _check_inits(*inits):
+    names = ("gamma_init", "beta_init", "moving_mean_init", "moving_var_init")
+    for name, init in zip(names, inits, strict=True):
+        if isinstance(init, bool):
+            raise TypeError(
+                f"BatchNorm3d: '{name}' must be a Tensor, number, str or Initializer, got {init} "
+                "(bool)"
+            )
+
+
 @ops.constexpr
 def _is_half(dtype):
     return dtype in (ms.float16, ms.bfloat16)
@@ -254,6 +266,16 @@ def _wrong_type(got):
 @ops.constexpr
 def _refuse(kind):
     raise _wrong_type(type_name(kind) if isinstance(kind, type) else kind)
+
+
+@ops.constexpr
+def _refuse_to_be_split():
+    raise RuntimeError(
+        f"BatchNorm3d: parallel_mode {ms.get_auto_parallel_context('parallel_mode')!r} splits "
+        "operators over devices, and MindSpore does not know how to split those of bn3d: use "
+        "bn3d.restore(net) or mindspore.nn.BatchNorm3d in this mode, or data_parallel, with "
+        "bn3d.swap(net, sync=True) for statistics over all devices"
+    )
 
 
 @ops.constexpr

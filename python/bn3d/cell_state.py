@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
@@ -13,7 +14,7 @@ from bn3d.backends import split, synchronised
 from bn3d.bn2d import BatchNorm2d, unwrapped
 from bn3d.process_groups import Membership
 
-__all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
+__all__ = ["attach", "attach_later", "detach", "fixed_settings", "get_state", "set_state"]
 
 _ATTACHED = (
     "_forward_training",
@@ -60,10 +61,17 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
         nn.Cell.__setattr__(cell, name, value)  # not by a __setattr__ of the network's own
 
 
+def attach_later(cell: nn.BatchNorm3d) -> None:
+    """`attach`, but for the pass in training, which has to wait for a group of devices."""
+    attach(cell, Membership("", size=1, place=0))
+    del cell._forward_training
+
+
 def detach(cell: nn.BatchNorm3d) -> None:
     """Take away what `attach` gave."""
     for name in _ATTACHED:
-        nn.Cell.__delattr__(cell, name)
+        if name in vars(cell) or name != "_forward_training":
+            nn.Cell.__delattr__(cell, name)
 
 
 def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:
@@ -81,8 +89,10 @@ def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:
     }
 
 
-def set_state(cell: nn.BatchNorm3d, state: dict[str, Any]) -> None:
-    """Bring a new cell into a state of `get_state`, with the backend of this process."""
+def set_state(cell: nn.BatchNorm3d, state: dict[str, Any], attach: Callable[[], None]) -> None:
+    """Bring a new cell into a state of `get_state`; `attach` gives it the backend of this
+    process.
+    """
     inner_class, inner_state = state["bn2d"]
     operators = _cell_like(inner_class, state["eps"], state["momentum"])
     inner = inner_class.__new__(inner_class)
@@ -93,7 +103,7 @@ def set_state(cell: nn.BatchNorm3d, state: dict[str, Any]) -> None:
     _set_with_operators(cell, state["cell"], operators)
     cell._cells["bn2d"] = inner
     cell._cells.move_to_end("bn2d", last=False)
-    attach(cell, cell._group())
+    attach()
 
 
 def _cell_like(inner_class: type, eps: float, momentum: float) -> nn.Cell:

@@ -12,6 +12,7 @@ from mindspore import nn, ops
 from mindspore._c_expression import MixedPrecisionType
 from mindspore._c_expression.amp import get_curr_amp_strategy
 from mindspore.common.api import _pynative_executor
+from mindspore.communication import GlobalComm, get_group_size
 from mindspore.rewrite.common import namespace
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "is_recording",
     "is_widening",
     "keep_in_rewrites",
+    "splits_batches",
 ]
 
 
@@ -73,6 +75,19 @@ class _IsRecomputing(_is_recomputing):
         return _calls_of("mindspore.common.recompute", "recompute_function", "bprop") > 0
 
 
+@ops.constexpr(get_instance=False, reuse_result=False)
+def _splits_batches() -> bool:
+    mode, devices = map(ms.get_auto_parallel_context, ("parallel_mode", "device_num"))
+    if GlobalComm.INITED:
+        devices = max(devices, get_group_size())
+    return devices > 1 and mode in ("semi_auto_parallel", "auto_parallel")
+
+
+class _SplitsBatches(_splits_batches):
+    def __call__(self) -> bool:
+        return False  # these modes are of graphs
+
+
 @ops.constexpr(get_instance=False)
 def _is_recording() -> bool:
     return False
@@ -109,6 +124,10 @@ is_exporting = _IsExporting()
 # Whether a forward pass runs for the second time, in the backward pass, because of
 # `Cell.recompute()` or `mindspore.recompute`.
 is_recomputing = _IsRecomputing()
+
+# Whether MindSpore distributes the operators of a graph over devices by itself: it knows what of
+# an operator may be split for its own ones alone.
+splits_batches = _SplitsBatches()
 
 # Whether PyNative mode remembers what it computes, because a gradient is to be taken of it.
 is_recording = _IsRecording()

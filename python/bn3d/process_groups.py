@@ -8,23 +8,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from collections.abc import Collection
 from typing import NamedTuple
 
 from mindspore.communication import (
     GlobalComm,
+    _comm_helper,
     create_group,
     get_group_size,
     get_rank,
 )
 
-__all__ = ["Membership", "ProcessGroups", "find"]
+__all__ = ["GroupMissingError", "Membership", "ProcessGroups", "find"]
 
 ProcessGroups = list[list[int]] | None
 
 # What the ways to start several processes tell each: msrun, a rank table, mpirun.
 _SIZE_VARIABLES = ("MS_WORKER_NUM", "RANK_SIZE", "OMPI_COMM_WORLD_SIZE")
-
-_created: dict[tuple[int, ...], str] = {}
 
 
 class Membership(NamedTuple):
@@ -35,7 +35,11 @@ class Membership(NamedTuple):
     place: int
 
 
-def find(process_groups: ProcessGroups) -> Membership | None:
+class GroupMissingError(RuntimeError):
+    """A communication group has to be created first, by all of its ranks together."""
+
+
+def find(process_groups: ProcessGroups, create: bool = True) -> Membership | None:
     """The communication group that this process belongs to; None where it is alone.
 
     It is alone in a group of one, if no group holds its rank, and where MindSpore's
@@ -44,8 +48,10 @@ def find(process_groups: ProcessGroups) -> Membership | None:
     Args:
         process_groups: lists of ranks, each a group of its own; None puts all into one. Every
             process has to pass the same.
+        create: whether to create the group if it does not exist, which waits for its other ranks.
 
     Raises:
+        GroupMissingError: the group does not exist, and `create` is False.
         TypeError: `process_groups` is no list of lists of ints.
         ValueError: a rank is there twice, or there is no such rank.
         RuntimeError: this is one of several processes, and not initialised.
@@ -66,12 +72,25 @@ def find(process_groups: ProcessGroups) -> Membership | None:
     own = next((tuple(sorted(ranks)) for ranks in process_groups if own_rank in ranks), ())
     if len(own) < 2:
         return None
-    if own not in _created:
-        ranks = "_".join(map(str, own))
-        name = f"bn3d_{len(own)}_{hashlib.sha256(ranks.encode()).hexdigest()[:16]}"
+    existing = _comm_helper._get_group_map()
+    name = _name(own, existing)
+    if name not in existing:
+        if not create:
+            raise GroupMissingError(
+                f"the communication group of the ranks {list(own)} does not exist yet"
+            )
         create_group(name, list(own))
-        _created[own] = name
-    return Membership(_created[own], len(own), own.index(own_rank))
+    return Membership(name, len(own), own.index(own_rank))
+
+
+def _name(ranks: tuple[int, ...], existing: Collection[str]) -> str:
+    """The name that the group of these ranks has, or can be created by."""
+    text = "_".join(map(str, ranks))
+    first = f"bn3d_{len(ranks)}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    names = itertools.chain([first], (f"{first}_{number}" for number in itertools.count(2)))
+    # MindSpore remembers names beyond `release()`, and creates no group of such a name.
+    gone = _comm_helper._ExistingGroup.ITEMS
+    return next(name for name in names if name in existing or name not in gone)
 
 
 def _check(process_groups: ProcessGroups) -> None:

@@ -6,7 +6,7 @@ import mindspore as ms
 
 from bn3d import process_groups as groups
 from bn3d.batch_norm import BatchNorm3d
-from bn3d.cell_state import attach
+from bn3d.cell_state import attach, attach_later, set_state
 
 __all__ = ["SyncBatchNorm3d"]
 
@@ -21,6 +21,9 @@ class SyncBatchNorm3d(BatchNorm3d):
 
     The gradients of gamma and beta are the sums over the values of this device: data parallel
     training averages them over the devices with those of all other parameters.
+
+    An unpickled layer creates the group of its ranks, if it does not exist yet, when it is first
+    called in training; until then it waits for nobody.
 
     Every device of a group has to call the layer in training, and its gradient, equally often:
     one that does not leaves the others waiting. One process alone computes as `BatchNorm3d`
@@ -60,7 +63,6 @@ class SyncBatchNorm3d(BatchNorm3d):
         process_groups=None,
         dtype=ms.float32,
     ):
-        group = groups.find(process_groups)
         super().__init__(
             num_features=num_features,
             eps=eps,
@@ -74,7 +76,26 @@ class SyncBatchNorm3d(BatchNorm3d):
             dtype=dtype,
         )
         self.process_groups = process_groups
-        attach(self, group)
+        # Last: it may create a group, which waits for the other ranks.
+        attach(self, groups.find(process_groups))
 
-    def _group(self):
-        return groups.find(self.process_groups)
+    def __setstate__(self, state):
+        set_state(self, state, self._join)
+
+    def __getattr__(self, name):
+        if name == "_forward_training":  # a copy that has not joined its group yet
+            bn = self._bn2d
+            if not (bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training)):
+                return self._forward_inference  # to a graph of inference, which does not call it
+            attach(self, groups.find(self.process_groups))
+            return self._forward_training
+        return super().__getattr__(name)
+
+    def _join(self):
+        """Take part in a group that exists; creating one would wait for ranks that may have no
+        copy of this layer.
+        """
+        try:
+            attach(self, groups.find(self.process_groups, create=False))
+        except groups.GroupMissingError:
+            attach_later(self)

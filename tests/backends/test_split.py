@@ -166,14 +166,108 @@ def test_one_value_a_channel_leaves_the_moving_variance(mode):
     np.testing.assert_array_equal(layer.bn2d.moving_variance.asnumpy(), np.ones(3))
 
 
-def test_an_empty_batch_leaves_both_moving_statistics():
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # MindSpore compiles no graph for an empty tensor
-    functions = split.build(native)
+class Ranks:
+    """A group of this device and another with a batch of its own; counts what it is asked."""
+
+    def __init__(self, x, dy):
+        self.asked = []
+        self.count = float(x.size // x.shape[1])
+        self.vectors = [ms.Tensor(v.astype(np.float32)) for v in self.sums_of(x, dy)]
+
+    @staticmethod
+    def sums_of(x, dy):
+        zeros = np.zeros(x.shape[1])
+        mean, variance = reference.batch_statistics(x)
+        dgamma, dbeta = reference.gradient_training(dy, x, zeros + 1, mean, variance)[1:]
+        return (*reference.reduce(x, zeros), dgamma, dbeta)
+
+    def statistics(self, shift, first, second, count):
+        self.asked.append("statistics")
+        zeros = ops.zeros_like(shift)
+        first, second = first + self.vectors[0], second + self.vectors[1]
+        return zeros, first, second, ms.Tensor([count + self.count], ms.float32)
+
+    def sums(self, first, second):
+        self.asked.append("sums")
+        return first + self.vectors[2], second + self.vectors[3]
+
+    def channel_mean(self, x):
+        raise NotImplementedError
+
+
+def refusing(name):
+    """An operator that takes no empty volume, as those of Ascend."""
+
+    def call(*inputs):
+        assert inputs[0].size, name
+        return getattr(native, name)(*inputs)
+
+    return call
+
+
+@pytest.fixture
+def refusing_operators():
+    return Operators(*map(refusing, ("reduce", "apply", "grad_reduce", "grad_apply")))
+
+
+EMPTY = (0, 3, 2, 2, 2)
+
+
+@pytest.mark.parametrize("compiled", [None, ms.jit])
+@pytest.mark.parametrize("training", [True, False])
+def test_an_empty_batch_calls_no_operator(refusing_operators, compiled, training):
+    functions = split.build(refusing_operators, compiled=compiled)
+    gamma, beta = (ms.Tensor(v) for v in vectors())
+    mean, variance = (ms.Parameter(gamma * 0 + value, name=str(value)) for value in (2, 3))
+
+    def loss(x, gamma, beta):
+        if training:
+            y = functions.forward_training(x, gamma, beta, mean, variance, (1e-5, 0.9, 2))[0]
+        else:
+            y = functions.forward_inference(x, gamma, beta, mean, variance, (1e-5, 0.9, 2))
+        assert y.shape == EMPTY
+        return y.sum()
+
+    dx, dgamma, dbeta = ms.grad(loss, (0, 1, 2))(ms.Tensor(np.zeros(EMPTY, "f")), gamma, beta)
+    assert dx.shape == EMPTY
+    assert (dgamma.asnumpy() == 0).all() and (dbeta.asnumpy() == 0).all()
+    assert (mean.asnumpy() == 2).all() and (variance.asnumpy() == 3).all()
+
+
+@pytest.mark.parametrize("compiled", [None, ms.jit])
+def test_an_empty_batch_takes_part_in_the_group(refusing_operators, compiled):
+    """Compiled, the whole call would do nothing, and the other devices would wait for ever."""
+    x, dy = volumes()
+    group = Ranks(x, dy)
+    functions = split.build(refusing_operators, group, compiled)
+    ones = ms.Tensor(np.ones(3, np.float32))
+    mean, variance = (ms.Parameter(ones * value, name=str(value)) for value in (0, 1))
+
+    def loss(x, gamma, beta):
+        return functions.forward_training(x, gamma, beta, mean, variance, (1e-5, 0.9, 2))[0].sum()
+
+    empty = ms.Tensor(np.zeros(EMPTY, np.float32))
+    dx, dgamma, dbeta = ms.grad(loss, (0, 1, 2))(empty, ones, ones)
+    assert group.asked == ["statistics", "sums"]
+    want = reference.forward_training(x, np.ones(3), np.zeros(3), np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(mean.asnumpy(), want.moving_mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(variance.asnumpy(), want.moving_variance, rtol=1e-5)
+    assert dx.shape == EMPTY
+    assert (dgamma.asnumpy() == 0).all() and (dbeta.asnumpy() == 0).all()
+
+
+def test_an_empty_batch_in_a_graph(refusing_operators):
+    """Beside something that is not empty."""
+    forward = split.build(refusing_operators).forward_training
     ones = ms.Tensor(np.ones(3, np.float32))
     mean, variance = (ms.Parameter(ones * value, name=str(value)) for value in (2, 3))
-    empty = ms.Tensor(np.zeros((0, 3, 2, 2, 2), np.float32))
-    (y,) = functions.forward_training(empty, ones, ones, mean, variance, (1e-5, 0.9, 2))
-    assert y.shape == empty.shape
+
+    @ms.jit
+    def both(x, empty):
+        return x + 1, forward(empty, ones, ones, mean, variance, (1e-5, 0.9, 2))[0]
+
+    plus_one, y = both(ones, ms.Tensor(np.zeros(EMPTY, np.float32)))
+    assert (plus_one.asnumpy() == 2).all() and y.shape == EMPTY
     assert (mean.asnumpy() == 2).all() and (variance.asnumpy() == 3).all()
 
 

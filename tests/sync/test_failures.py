@@ -1,4 +1,4 @@
-"""A rank that dies or never comes ends the job with an error, in bounded time."""
+"""What a rank does alone: dying or never coming ends the job with an error, unpickling does not."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def test_a_rank_that_never_comes(tmp_path):
     job = msrun(HERE / "dies.py", 2, tmp_path, timeout=BOUND, cluster_timeout=5, started=1)
     assert job.returncode not in (0, -9), job
     assert "some processes in the cluster are not successfully spawned" in job.logs["worker_0"]
+
+
+def test_a_rank_that_unpickles_a_layer_alone(tmp_path):
+    """The group of the layer is created when all call it in training."""
+    job = msrun(HERE / "unpickles.py", 2, tmp_path, timeout=BOUND)
+    assert job.returncode == 0, job
+    for rank in range(2):
+        assert "moving mean [0.05 0.05]" in job.logs[f"worker_{rank}"], job

@@ -21,6 +21,7 @@ __all__ = [
     "forward_training",
     "grad_apply",
     "grad_reduce",
+    "is_empty",
     "normalize_by",
     "per_channel",
     "reduce",
@@ -39,7 +40,7 @@ def settings(eps: float, momentum: float) -> tuple[float, float]:
 def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
     eps, momentum = settings
-    if _is_empty(x.shape):
+    if is_empty(x.shape):
         return (x,)
     wide = ops.cast(x, _wide_dtype())
     normalized, mean, variance, _ = normalize(wide, eps)
@@ -56,8 +57,8 @@ def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
 @unmixed
 def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     """y, normalised by the moving statistics. See `bn3d.reference`."""
-    if _is_empty(x.shape):
-        return x  # MindSpore leaves sums over nothing unwritten, and so those gradients
+    if is_empty(x.shape):
+        return x
     wide = ops.cast(x, _wide_dtype())
     multiplier = per_channel(gamma, wide) * ops.rsqrt(
         per_channel(moving_variance, wide) + settings[0]
@@ -102,7 +103,9 @@ def per_channel(vector: Tensor, like: Tensor) -> Tensor:
 
 
 def channel_mean(x: Tensor) -> Tensor:
-    """Mean of each channel as (1, C, 1, 1, 1)."""
+    """Mean of each channel as (1, C, 1, 1, 1), 0 of no values."""
+    if is_empty(x.shape):
+        return ops.zeros((1, x.shape[1], 1, 1, 1), x.dtype)
     return ops.mean(x, AXES, True)
 
 
@@ -135,7 +138,10 @@ normalize = normalize_by(channel_mean)
 
 
 @ops.constexpr(check=False)
-def _is_empty(shape):
+def is_empty(shape):
+    """Whether a volume of this shape, None if not known yet, has no values. MindSpore leaves sums
+    over nothing unwritten.
+    """
     return shape is not None and 0 in shape
 
 

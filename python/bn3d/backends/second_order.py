@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mindspore import ops
 
-from bn3d.backends.composed import AXES, channel_mean, normalize_by, per_channel
+from bn3d.backends.composed import AXES, channel_mean, is_empty, normalize_by, per_channel
 
 __all__ = [
     "gradient_of_gradient_inference",
@@ -47,7 +47,7 @@ def gradient_of_gradient_training_by(channel_mean: Callable) -> Callable:
         # <u * dx> / (gamma * r)
         mean_udx = channel_mean(u * dy) - mean_u * mean_dy - mean_uh * mean_dyh
         d_x = r * (g - channel_mean(g) - h * (channel_mean(g * h) + gamma_wide * r * mean_udx))
-        d_gamma = ops.sum(u * (dy - mean_dy - h * mean_dyh) * r, AXES)
+        d_gamma = _channel_sum(u * (dy - mean_dy - h * mean_dyh) * r, gamma)
         return ops.cast(d_dy, x.dtype), ops.cast(d_x, x.dtype), ops.cast(d_gamma, gamma.dtype)
 
     return gradient_of_gradient_training
@@ -66,9 +66,13 @@ def gradient_of_gradient_inference(dy, x, gamma, moving_mean, rstd, douts):
     r = per_channel(rstd, wide)
     h = (wide - per_channel(moving_mean, wide)) * r
     d_dy = per_channel(gamma, wide) * r * u + v * h + w
-    d_gamma = ops.sum(u * dy * r, AXES)
+    d_gamma = _channel_sum(u * dy * r, gamma)
     return (
         ops.cast(d_dy, x.dtype),
         ops.cast(dy * v * r, x.dtype),
         ops.cast(d_gamma, gamma.dtype),
     )
+
+
+def _channel_sum(x, gamma):
+    return ops.zeros_like(gamma) if is_empty(x.shape) else ops.sum(x, AXES)

@@ -3,6 +3,9 @@
     forward:   reduce(x, shift), then apply(x, mean, multiplier, offset)
     backward:  grad_reduce(dy, x, mean), then grad_apply(dy, x, mean, a, b, c)
 
+A batch without values calls none of them, and takes part in what a group computes: the operators
+of Ascend refuse it, and MindSpore does nothing in a compiled function that gets it.
+
 Between them is float32 arithmetic over (C,) vectors with MindSpore's operators. Nothing is
 differentiated through: that would read the volumes more often.
 
@@ -20,9 +23,11 @@ from typing import NamedTuple
 import mindspore as ms
 from mindspore import ops
 
+from bn3d.backends.composed import is_empty
 from bn3d.backends.mixed_precision import unmixed
 from bn3d.backends.snapshots import copy
 from bn3d.backends.split_cells import (
+    NO_VALUES,
     Group,
     Inference,
     Operators,
@@ -80,6 +85,7 @@ def build(
             Default: all.
     """
     training, inference = Training(operators, group), Inference(operators)
+    of_nothing, inference_of_nothing = Training(NO_VALUES, group), Inference(NO_VALUES)
 
     def normalize_by_batch(x, gamma, beta, shift, eps, reductions):
         return training(x, gamma, beta, shift, eps, reductions)
@@ -97,7 +103,8 @@ def build(
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
         eps, momentum, reductions = settings
-        y, mean, rest, variance, _, count, _ = normalize_by_batch(
+        normalize = of_nothing if is_empty(x.shape) else normalize_by_batch
+        y, mean, rest, variance, _, count, _ = normalize(
             taken(x), float32(copy(gamma)), float32(beta), float32(moving_mean), eps, reductions
         )
         if momentum < 1:
@@ -111,9 +118,8 @@ def build(
     def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
         """y, normalised by the moving statistics. See `bn3d.reference`."""
         mean, variance = float32(copy(moving_mean)), float32(copy(moving_variance))
-        y = normalize_by_constants(
-            taken(x), float32(copy(gamma)), float32(beta), mean, variance, settings[0]
-        )
+        normalize = inference_of_nothing if is_empty(x.shape) else normalize_by_constants
+        y = normalize(taken(x), float32(copy(gamma)), float32(beta), mean, variance, settings[0])
         return ops.cast(y, x.dtype)
 
     return Split(unmixed(forward_training), unmixed(forward_inference))

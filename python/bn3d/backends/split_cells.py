@@ -19,6 +19,7 @@ from bn3d.backends.second_order import (
 )
 
 __all__ = [
+    "NO_VALUES",
     "Group",
     "Inference",
     "InferenceGradient",
@@ -45,6 +46,26 @@ class Operators(NamedTuple):
     apply: Callable
     grad_reduce: Callable
     grad_apply: Callable
+
+
+def _no_sums(x, shift):
+    return _zeros_like(shift), _zeros_like(shift)
+
+
+def _no_volume(x, mean, multiplier, offset):
+    return x
+
+
+def _no_gradient_sums(dy, x, mean):
+    return _zeros_like(mean), _zeros_like(mean)
+
+
+def _no_gradient(dy, x, mean, a, b, c):
+    return dy
+
+
+# The operators for a batch without values.
+NO_VALUES = Operators(_no_sums, _no_volume, _no_gradient_sums, _no_gradient)
 
 
 class Group(Protocol):

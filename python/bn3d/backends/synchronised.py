@@ -27,7 +27,7 @@ import numpy as np
 from mindspore import nn, ops
 
 from bn3d.backends import split
-from bn3d.backends.composed import AXES
+from bn3d.backends.composed import AXES, is_empty
 from bn3d.backends.split_cells import values_per_channel
 from bn3d.process_groups import Membership
 
@@ -86,7 +86,10 @@ class Group(nn.Cell):
 
     def channel_mean(self, x):
         """Mean of each channel over all devices, (1, C, 1, 1, 1); differentiable."""
-        total = self.all_reduce(ops.sum(x, AXES, True))
+        if is_empty(x.shape):
+            total = self.all_reduce(ops.zeros((1, x.shape[1], 1, 1, 1), x.dtype))
+        else:
+            total = self.all_reduce(ops.sum(x, AXES, True))
         count = self.all_reduce(_vector(values_per_channel(x)))
         return total / ops.maximum(count, 1)
 
