@@ -20,7 +20,10 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
         sys.exit(_without_typer(sys.argv[1:]))
-    app(prog_name="bn3d")
+    try:
+        app(prog_name="bn3d")
+    finally:
+        interrupts.settle()
 
 
 def _without_typer(arguments: list[str]) -> int:

@@ -13,14 +13,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["EXIT_CODE", "guard", "leave", "raised"]
+__all__ = ["EXIT_CODE", "guard", "leave", "raised", "settle"]
 
 EXIT_CODE = 130
 _guarded = False
+_leaving = threading.Event()
 
 
 def guard() -> None:
@@ -60,6 +62,7 @@ def raised() -> Iterator[None]:
 
 def leave() -> None:
     """End the process with one line, whatever its other threads do."""
+    _leaving.set()
     _say("bn3d: interrupted")
     # What fails in other threads because of this has nothing to add.
     with suppress(OSError):
@@ -68,6 +71,12 @@ def leave() -> None:
         os.dup2(null, 2)
     _end_children()
     os._exit(EXIT_CODE)
+
+
+def settle() -> None:
+    """At the end of a command: let `leave`, if another thread is at it, have the last word."""
+    while _leaving.is_set():
+        time.sleep(1)
 
 
 def _leave(_number: int, _frame: object) -> None:
