@@ -1,6 +1,7 @@
 #!/bin/bash
 # Cross-compiles the native library and its driver for aarch64, runs the driver under qemu-user and
-# compares its digest with this machine's: all results are to be the same, bit for bit.
+# compares its digest with this machine's: all results are to be the same, bit for bit. The pool of
+# threads runs by itself, too.
 #
 #     scripts/test_aarch64.sh [MOST]
 #
@@ -18,6 +19,7 @@ run() { # run BUILD COMMAND...: prints what the driver says
   local build=$1
   shift
   cmake --build "$build" >&2
+  "$@" "$build/tests/native/threads" pool >&2
   "$@" "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so" ${most[@]+"${most[@]}"} |
     tee -a /dev/stderr
 }
