@@ -10,9 +10,8 @@ import inspect
 
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
-from mindspore.train.amp import _OutputTo16
 
-__all__ = ["BatchNorm2d", "build", "inner"]
+__all__ = ["BatchNorm2d", "build", "unwrapped"]
 
 
 def build(
@@ -60,12 +59,12 @@ def build(
     )
 
 
-def inner(layer: nn.Cell) -> nn.Cell:
-    """The child of a layer, also where mixed precision with a `black_list` that names it has
-    put a cell around it, which casts its output.
+def unwrapped(cell: nn.Cell) -> nn.Cell:
+    """What the child `bn2d` of a layer is without the cell that mixed precision puts around it,
+    where `nn.BatchNorm2d` is on its black list. That one casts what the child returns.
     """
-    child = layer.bn2d
-    return child._backbone if isinstance(child, _OutputTo16) else child
+    child = cell.bn2d
+    return getattr(child, "_backbone", child)
 
 
 class BatchNorm2d(nn.BatchNorm2d):

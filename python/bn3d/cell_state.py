@@ -10,7 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from bn3d import backends
 from bn3d.backends import split, synchronised
-from bn3d.bn2d import BatchNorm2d, inner
+from bn3d.bn2d import BatchNorm2d, unwrapped
 from bn3d.process_groups import Membership
 
 __all__ = ["attach", "detach", "fixed_settings", "get_state", "set_state"]
@@ -30,7 +30,7 @@ def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
     """Eps and momentum of a stock cell, from the operator that it computes with: they were
     fixed when it was built, whatever was assigned to `cell.bn2d.eps` since.
     """
-    batch_norm = inner(cell).bn_train
+    batch_norm = unwrapped(cell).bn_train
     return float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
 
 
@@ -65,7 +65,7 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
 def detach(cell: nn.BatchNorm3d) -> None:
     """Take away what `attach` gave."""
     for name in _ATTACHED:
-        nn.Cell.__delattr__(cell, name)
+        delattr(cell, name)
 
 
 def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:

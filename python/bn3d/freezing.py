@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mindspore import Parameter, nn
 
 from bn3d import new_style
-from bn3d.bn2d import inner
+from bn3d.bn2d import unwrapped
 from bn3d.cells import cells, check_net, forget_compiled, living_cells
 
 __all__ = ["freeze", "is_frozen", "stay_frozen", "unfreeze"]
@@ -62,12 +62,12 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
                 f"bn3d.freeze: {name or 'the layer'} is a stock layer with PyTorch's arguments: "
                 "bn3d.swap(net) first"
             )
-        if inner(layer).use_batch_statistics is True:
+        if unwrapped(layer).use_batch_statistics is True:
             raise ValueError(
                 f"bn3d.freeze: {name or 'the layer'} normalises by the batch always "
                 "(use_batch_statistics=True); it has no statistics of use to freeze"
             )
-    children = [inner(layer) for _, layer in layers]
+    children = [unwrapped(layer) for _, layer in layers]
     trained = _trained_before()
     with ExitStack() as undo:
         # Every state is recorded before the first change: layers may share gamma and beta.
@@ -103,7 +103,7 @@ def unfreeze(net: nn.Cell) -> list[str]:
     Raises:
         TypeError: `net` is no Cell.
     """
-    frozen = [(name, inner(layer)) for name, layer in _layers(net) if is_frozen(layer)]
+    frozen = [(name, unwrapped(layer)) for name, layer in _layers(net) if is_frozen(layer)]
     if not frozen:
         return []
     records = [vars(bn)[_BEFORE] for _, bn in frozen]
@@ -125,7 +125,7 @@ def unfreeze(net: nn.Cell) -> list[str]:
 
 def is_frozen(layer: nn.Cell) -> bool:
     """Whether `freeze` fixed a layer."""
-    return hasattr(layer, "bn2d") and hasattr(inner(layer), _BEFORE)
+    return hasattr(layer, "bn2d") and hasattr(unwrapped(layer), _BEFORE)
 
 
 def stay_frozen(old: nn.Cell, new: nn.Cell) -> None:

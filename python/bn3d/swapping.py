@@ -228,7 +228,7 @@ def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
             or new_style.reason_against(cell)
             or bound_construct.reason_against(cell)
         )
-    inner = bn2d.inner(cell) if hasattr(cell, "bn2d") else None
+    inner = bn2d.unwrapped(cell) if hasattr(cell, "bn2d") else None
     if not isinstance(inner, nn.BatchNorm2d):
         text = f"{kind.__qualname__} has no mindspore.nn.BatchNorm2d in 'bn2d'"
         if asked_for:
