@@ -274,9 +274,9 @@ def test_a_layer_that_mixed_precision_wraps_inside():
     assert not isinstance(wrapped, nn.BatchNorm2d)
     x = RECIPE.input()
     mean = wrapped._backbone.moving_mean
-    assert bn3d.freeze(amped) == ["1"]
+    assert bn3d.freeze(net) == ["1"]
     amped(x)
     np.testing.assert_array_equal(mean.asnumpy(), np.zeros(3))
-    assert bn3d.unfreeze(amped) == ["1"]
+    assert bn3d.unfreeze(net) == ["1"]
     amped(x)
     assert (mean.asnumpy() != 0).all()

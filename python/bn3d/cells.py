@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 import warnings
+from types import FunctionType
 
 import mindspore as ms
 from mindspore import nn
@@ -48,16 +49,40 @@ def forget_compiled(net: nn.Cell) -> None:
     for cell in [*(cell for _, cell in cells(net)), *living_cells()]:
         if not getattr(cell, "compile_cache", None):
             continue
-        if not any(isinstance(inner, nn.GraphCell) for _, inner in cells(cell)):
+        if not _has_loaded(cell):
             forgotten |= cell.compile_cache
             cell.compile_cache.clear()
             cell.phase_cache.clear()
     # Those of functions. mindspore.ms_memory_recycle() would drop loaded ones as well.
-    forgotten |= _api.ms_compile_cache
-    _api.ms_compile_cache.clear()
+    of_functions = _api.ms_compile_cache - _of_loaded_functions()
+    forgotten |= of_functions
+    _api.ms_compile_cache.difference_update(of_functions)
     _unreleased.update(forgotten)
     if not _is_in_graphs():
         _release(forgotten)
+
+
+def _has_loaded(value: object) -> bool:
+    return any(isinstance(inner, nn.GraphCell) for _, inner in cells(value))
+
+
+def _of_loaded_functions() -> set[str]:
+    """The graphs of functions that use a cell loaded from a file. A graph has the function's
+    place in its name.
+    """
+    if not any(isinstance(cell, nn.GraphCell) for cell in living_cells()):
+        return set()
+    found = set()
+    for function in gc.get_objects():
+        if type(function) is not FunctionType:
+            continue
+        code = function.__code__
+        place = f"{function.__module__}.{code.co_name}.{code.co_filename}.{code.co_firstlineno}."
+        phases = {phase for phase in _api.ms_compile_cache if place in phase}
+        used = [function.__globals__.get(name) for name in code.co_names] if phases else []
+        if phases and any(map(_has_loaded, [function, *used])):
+            found |= phases
+    return found
 
 
 def _release(phases: set[str]) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from mindspore import nn
 
 from bn3d import new_style
+from bn3d import process_groups as groups
 from bn3d.cell_state import attach
 from bn3d.cells import forget_compiled
 from bn3d.freezing import stay_frozen
+from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 __all__ = ["set_attribute"]
 
@@ -40,15 +42,16 @@ def set_attribute(cell: nn.Cell, name: str, value: object) -> None:
     if name not in _READ_AT_EVERY_CALL or child is None:
         assign(cell, name, value)
         return
+    group = groups.find(cell.process_groups) if isinstance(cell, SyncBatchNorm3d) else None
     before = getattr(cell, name)
     assign(cell, name, value)
     try:
         new_style.adopt(cell)
-        attach(cell, cell._group())
+        attach(cell, group)
     except BaseException:
         assign(cell, name, before)
         cell._cells["bn2d"] = child
-        attach(cell, cell._group())
+        attach(cell, group)
         raise
     stay_frozen(child, cell._cells["bn2d"])
     forget_compiled(cell)

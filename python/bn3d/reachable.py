@@ -38,7 +38,7 @@ _OTHERS = {*sys.stdlib_module_names, "builtins", "mindspore", "numpy", "torch"} 
 Items = tuple[Collection[object], Collection[object]]  # keys and values
 
 
-def cells(net: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
+def cells(net: object) -> Iterator[tuple[str, nn.Cell]]:
     """Every cell that the network can reach, once, with the name of the first way to it.
 
     Ways are sub-cells and attributes, and from there what containers hold, the attributes and

@@ -55,6 +55,10 @@ def swap(
     Every graph that MindSpore has compiled in this process compiles again when it next runs,
     because one that reaches the network may be any: a training step, a `mindspore.jit`.
 
+    Layers are found in whatever the network's attributes lead to: containers, objects, functions
+    and what they enclose. Layers that it only uses from globals, attributes of classes or weak
+    references are not, and the report does not know of them.
+
     A layer with PyTorch's arguments (`mint.nn.BatchNorm3d`) keeps its parameters' names; its
     `num_batches_tracked`, of use with momentum None alone, stays as it is, and momentum None
     is left alone.
