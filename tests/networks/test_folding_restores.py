@@ -18,7 +18,7 @@ from support.folding import randomized, volume
 class Fuse:
     """Outside of the network: blows at one of its calls."""
 
-    def __init__(self, blows_at=None, error=ValueError):
+    def set(self, blows_at=None, error=ValueError):
         self.calls, self.blows_at, self.error = 0, blows_at, error
 
     def __call__(self):
@@ -116,8 +116,7 @@ def surroundings():
 
 
 def calls_of_a_fold():
-    global fuse
-    fuse = Fuse()
+    fuse.set()
     report = bn3d.fold(randomized(Network()), volume())
     assert len(report.folded) == 2
     return fuse.calls
@@ -127,14 +126,13 @@ ERRORS = (ValueError, KeyboardInterrupt, MemoryError)
 
 
 def test_everything_is_as_it_was_wherever_it_raises(mode):
-    global fuse
     total = calls_of_a_fold()
     assert total == 3 * 8  # three runs
     for call in range(1, total + 1):
         net = randomized(Network())
         before, around = photograph(net), surroundings()
         error = ERRORS[call % len(ERRORS)]
-        fuse = Fuse(call, error)
+        fuse.set(call, error)
         try:
             report = bn3d.fold(net, volume())
         except error:
@@ -154,8 +152,7 @@ class Left(Network):
 
 
 def test_what_is_left_is_as_it_was(mode):
-    global fuse
-    fuse = Fuse()
+    fuse.set()
     net = randomized(Left())
     before, around = photograph(net), surroundings()
     assert not bn3d.fold(net, volume()).folded

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import mindspore as ms
 from mindspore import nn
@@ -19,7 +20,7 @@ class Observer:
         """Before the run."""
 
     def stop(self) -> None:
-        """After it, however it ends."""
+        """After it, however it ended."""
 
     def gets(self, cell: nn.Cell, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before a call; gives other arguments, or None."""
@@ -30,7 +31,7 @@ class Observer:
 
 def has_hooks(cell: nn.Cell) -> bool:
     """Whether a cell has hooks that see or change what it gets or gives."""
-    # Not by the properties of 2.9 and later, which create what they are asked for.
+    # Not by the properties of newer releases, which create what they are asked for.
     names = ("_forward_hook", "_forward_pre_hook")
     return any(vars(cell).get(f"{lazy}{name}") for name in names for lazy in ("", "_lazy"))
 
@@ -41,46 +42,37 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
 
     Attributes of the cells are for the caller to put back.
     """
-    entered: list[nn.Cell] = []  # and not left yet
-    raised: list[nn.Cell] = []
+    of_network = set(map(id, cells))
+    call = nn.Cell.__call__
 
-    def before(cell, args, kwargs):
-        entered.append(cell)
-        return observer.gets(cell, args, kwargs)
-
-    def after(cell, args, kwargs, output):
-        found = observer.gives(cell, args, kwargs, output)
-        while (last := entered.pop()) is not cell:
-            raised.append(last)
-        return found
-
-    with ExitStack() as stack:
-        stack.enter_context(_in_pynative_mode())
-        for cell in cells:
-            cell.requires_grad = False  # else a run that stops leaves a gradient open
-            cell.has_bprop = False  # such cells take no hooks
-            first = cell.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
-            stack.callback(first.remove)
-            stack.callback(cell.register_forward_hook(after, with_kwargs=True).remove)
+    @functools.wraps(call)
+    def observed(cell, *args, **kwargs):
+        if id(cell) not in of_network:
+            return call(cell, *args, **kwargs)
+        args, kwargs = observer.gets(cell, args, kwargs) or (args, kwargs)
         try:
-            yield
-        finally:
-            # A cell that raises leaves MindSpore computing in the precision of its to_float.
-            for cell in [*entered, *raised]:
-                if cell.mixed_precision_type is not None:
-                    cell._call_post_process(None)
+            output = call(cell, *args, **kwargs)
+        except BaseException:
+            # Else MindSpore would go on computing in the precision of the cell's `to_float`.
+            if cell.mixed_precision_type is not None:
+                cell._call_post_process(None)
+            raise
+        other = observer.gives(cell, args, kwargs, output)
+        return output if other is None else other
 
-
-@contextmanager
-def _in_pynative_mode() -> Iterator[None]:
     mode, jit = ms.get_context("mode"), os.environ.get("MS_JIT")
     try:
+        nn.Cell.__call__ = observed
         os.environ["MS_JIT"] = "0"
         ms.set_context(mode=ms.PYNATIVE_MODE)
+        for cell in cells:
+            cell.requires_grad = False  # else a run that stops leaves a gradient open
+        observer.start()
         yield
     finally:
+        observer.stop()
+        nn.Cell.__call__ = call
         ms.set_context(mode=mode)
-        if jit is None:
-            del os.environ["MS_JIT"]
-        else:
+        os.environ.pop("MS_JIT")
+        if jit is not None:
             os.environ["MS_JIT"] = jit
