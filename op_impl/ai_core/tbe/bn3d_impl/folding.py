@@ -13,6 +13,7 @@ CORES = 32
 SHORTEST_ROW, LONGEST_ROW = 4, 64
 APPLY_TILE = 11_000  # no tile of Bn3dApply or Bn3dGradApply is larger
 REDUCE_TILE = {1: 8192, 2: 6656}  # of the reductions in NCDHW, by their number of volumes
+MOST_SPREAD = 4096  # of a vector spread over a sample, so that a tile holds several
 CORE_BYTES = 1024  # the scheduler gives no core less
 MIN_USES = 4  # of a spread row by each core, below which spreading it does not pay
 
@@ -27,8 +28,11 @@ def foldings(x, volumes, reduces):
     n, c, d, h, w = x["shape"]
     size = d * h * w
     if size == 1:
-        # A last axis of one would be reduced in bursts of one element.
-        return [Layout([n, c], [1, c], [0])]
+        return [_channels_only(n, c)]
+    short = size < 64 and size % 8 == 0 and c * size <= MOST_SPREAD
+    if short and not reduces and n >= MIN_USES * CORES:
+        # What is spread over one sample serves the others.
+        return [Layout([n, c, size], [1, c, 1], [0, 2], [1, c, size])]
     plain = Layout([n, c, size], [1, c, 1], [0, 2])
     tile = REDUCE_TILE[volumes]
     part = n * size // CORES
@@ -39,6 +43,14 @@ def foldings(x, volumes, reduces):
             if size % row == 0:
                 return [Layout([n, c, size // row, row], [1, c, 1, 1], [0, 2, 3]), plain]
     return [plain]
+
+
+def _channels_only(n, c):
+    """A last axis of one is left out: it would be reduced in bursts of one element."""
+    row = min(_rows(n), default=None)
+    if row and c < 64 and c % 8 == 0 and n // row >= MIN_USES * CORES:
+        return Layout([n // row, row, c], [1, 1, c], [0, 1], [1, row, c])
+    return Layout([n, c], [1, c], [0])
 
 
 def _applied(nd, c1, h, w, c0):
