@@ -23,9 +23,9 @@ MINDSPORE = ("2.10.0", "2.9.0", "2.8.0", "2.7.2", "2.7.0")
 PYTHON = ("3.10", "3.11", "3.12")
 WHEELS = [(p, m) for m in MINDSPORE for p in PYTHON if (p, m) != ("3.12", "2.7.0")]
 
-# What meets MindSpore: the layer, its backends (on Ascend as far as a stand-in goes), every operator
-# and the layer against the judge, swap, fold and freeze. The rest needs PyTorch, or is the same
-# with any MindSpore: the C interface of the native library, the operator package, the scripts.
+# What meets MindSpore: the layer, its backends (on Ascend as far as a stand-in goes), every
+# operator and the layer against the judge, swap, fold and freeze. The rest needs PyTorch, or is the
+# same with any MindSpore: the C interface of the native library, the operator package, the scripts.
 CORE = (
     "test_batch_norm.py",
     "test_derivatives.py",
