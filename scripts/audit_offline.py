@@ -28,8 +28,8 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def locked(path: Path) -> dict[str, str]:
     """The version of each package in a lock file."""
-    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
-    pins = [Requirement(line) for line in lines if line]
+    lines = (line.partition("#")[0].rstrip(" \\") for line in path.read_text().splitlines())
+    pins = [Requirement(line) for line in lines if line and not line.startswith(" ")]  # no hashes
     return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
 
 

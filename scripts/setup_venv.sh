@@ -2,6 +2,9 @@
 # installs bn3d with these extras into it and sets PYTHON to its interpreter.
 # An existing .venv is used again; pip runs only if the sources changed since. With the extra
 # `test` the versions are those of requirements-test.lock, on the Python that it was made for.
+# It is pip that installs, because pip is what a machine's owner has told where packages are: uv is
+# several times faster, but reads none of pip's settings, and where those name a CPU build of PyTorch
+# it fetches the CUDA build, 20 more packages.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -9,19 +12,18 @@ setup_venv() {
   PYTHON=$ROOT/.venv/bin/python
   "$PYTHON" -c 'import pip' 2>/dev/null || make_venv || return
 
-  local extras wanted stamp locked=() version
+  local extras wanted stamp version pip=("$PYTHON" -m pip install --disable-pip-version-check --quiet)
   extras=$(IFS=,; echo "$*")
   stamp=$ROOT/.venv/bn3d-$extras.installed
   wanted=$(fingerprint)
   [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
   version=$("$PYTHON" --version)
-  if [[ " $* " == *" test "* && $(<"$ROOT/requirements-test.lock") == "# ${version%.*};"* ]]; then
-    locked=(--constraint "$ROOT/requirements-test.lock")
-  fi
-
   echo "Installing .[$extras] into $ROOT/.venv (the first time takes some minutes)" >&2
-  "$PYTHON" -m pip install --disable-pip-version-check --quiet \
-    ${locked[@]+"${locked[@]}"} "$ROOT[$extras]" || {
+  {
+    if [[ " $* " == *" test "* && $(<"$ROOT/requirements-test.lock") == "# ${version%.*};"* ]]; then
+      "${pip[@]}" --require-hashes --requirement "$ROOT/requirements-test.lock"
+    fi && "${pip[@]}" "$ROOT[$extras]"
+  } || {
     echo "pip could not install .[$extras]; its message is above." >&2
     return 1
   }

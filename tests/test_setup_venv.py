@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
 INSTALLED = (
@@ -52,3 +55,21 @@ def test_what_running_leaves_behind_is_no_change(root):
     for name in ("__init__.cpython-311.pyc", "libbn3d_cpu.so"):
         (root / "python" / "bn3d" / name).touch()
     assert fingerprint(root) == before
+
+
+def test_the_lock_has_what_the_project_asks_for():
+    """All but PyTorch, of which any build will do, each with a hash."""
+    tomllib = pytest.importorskip("tomllib", reason="the lock is for Python 3.11")
+    text = (REPOSITORY / "requirements-test.lock").read_text()
+    pins = re.findall(r"^(\S+)==(\S+) \\\n    --hash=sha256:", text, re.MULTILINE)
+    locked = {canonicalize_name(name): version for name, version in pins}
+    assert len(locked) == text.count("==") > 50
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lists = (project["dependencies"], extras["cli"], extras["demo"], extras["test"])
+    asked = [Requirement(text) for each in lists for text in each]
+    assert len(asked) > 10
+    for requirement in asked:
+        name = canonicalize_name(requirement.name)
+        if name not in ("bn3d", "torch"):
+            assert locked[name] in requirement.specifier, requirement
