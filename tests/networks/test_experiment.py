@@ -78,6 +78,19 @@ def test_halves_find_all_that_are_read_elsewhere_and_no_other(read):
     assert {pairs.index(pair) for pair in refused} == set(read)
 
 
+def test_decoys_that_are_noticed_together_only_are_noticed():
+    class Together(Activated):
+        def construct(self, x):
+            first, second = self.norms[0](x), self.norms[1](2 * x)
+            both = np.isnan(first.asnumpy()).any() and np.isnan(second.asnumpy()).any()
+            return self.relus[0](first) + self.relus[1](second) + both
+
+    _, pairs, refused = ask(randomized(Together(2)))
+    assert len(pairs) == 2
+    assert set(refused) == set(pairs)
+    assert "decoys of this and other layers change what the network gives" in refused[pairs[0]]
+
+
 def test_a_trial_speaks_against_a_pair():
     _, pairs, refused = ask(randomized(Activated(2)), Nothing("not this one"))
     assert refused == dict.fromkeys(pairs, "not this one")

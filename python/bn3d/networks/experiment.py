@@ -8,6 +8,7 @@ of this run, and as far as the cells and what they keep show it.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, Protocol
@@ -97,21 +98,28 @@ class Experiment:
                 return decoys.noticed or f"whether it raises {type(error).__name__}"
             return decoys.noticed
 
-        def refused(some: list[Pair], seen: str | None) -> dict[Pair, str]:
+        def guilty(some: list[Pair], seen: str | None) -> dict[Pair, str]:
+            """By halves, those whose decoys are noticed."""
             if seen is None:
                 return {}
             if len(some) == 1:
                 writer = self.names[id(some[0].writer)]
                 return {some[0]: f"{writer} is read elsewhere: a decoy changes {seen}"}
             halves = some[: len(some) // 2], some[len(some) // 2 :]
-            return {
-                pair: why for half in halves for pair, why in refused(half, noticed(half)).items()
-            }
+            found = (guilty(half, noticed(half)).items() for half in halves)
+            return dict(itertools.chain(*found))
 
-        seen = noticed(pairs) if pairs else None
-        if seen and (twice := noticed([])):
-            return dict.fromkeys(pairs, f"the network does not give the same twice, see {twice}")
-        return {pair: why for pair, why in tried.items() if why} | refused(pairs, seen)
+        refused: dict[Pair, str] = {}
+        while rest := [pair for pair in pairs if pair not in refused]:
+            seen = noticed(rest)
+            if seen is None:
+                break
+            if not refused and (twice := noticed([])):
+                why = f"the network does not give the same twice, see {twice}"
+                return dict.fromkeys(pairs, why)
+            together = f"decoys of this and other layers change {seen}"
+            refused |= guilty(rest, seen) or dict.fromkeys(rest, together)
+        return {pair: why for pair, why in tried.items() if why} | refused
 
     def _watched_run(self, observer: _Recording | _Decoys) -> object:
         try:

@@ -6,6 +6,7 @@ import dis
 import sys
 from collections import defaultdict
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import CodeType
 
@@ -18,7 +19,7 @@ class OneWay:
     """Follows, as a context, the functions that run, and what comes after their conditions."""
 
     def __init__(self):
-        self._ways: dict[tuple[CodeType, int], set[int]] = defaultdict(set)
+        self._ways: dict[tuple[CodeType, tuple], set[bool]] = defaultdict(set)
 
     def __enter__(self) -> OneWay:
         self._tracing = sys.gettrace()
@@ -39,7 +40,8 @@ class OneWay:
             nonlocal before
             if event == "opcode":
                 if before in conditions:
-                    self._ways[code, before].add(frame.f_lasti)
+                    place, straight_on, jumps_if = conditions[before]
+                    self._ways[code, place].add((frame.f_lasti != straight_on) == jumps_if)
                 before = frame.f_lasti
             return follow
 
@@ -48,26 +50,28 @@ class OneWay:
     def lines(self) -> dict[str, list[int]]:
         """By file and function the lines of the conditions of which one way was never taken."""
         found = defaultdict(set)
-        for (code, offset), ways in self._ways.items():
+        for (code, place), ways in self._ways.items():
             if len(ways) == 1:
                 function = getattr(code, "co_qualname", code.co_name)  # since Python 3.11
-                place = f"{Path(code.co_filename).name}: {function}"
-                found[place].add(_conditions(code)[offset])
+                found[f"{Path(code.co_filename).name}: {function}"].add(place[0])
         return {place: sorted(lines) for place, lines in sorted(found.items())}
 
 
 @cache
-def _conditions(code: CodeType) -> dict[int, int]:
-    """Offsets of the conditional jumps in a function, `assert` aside, and their lines."""
+def _conditions(code: CodeType) -> dict[int, tuple[tuple, int, bool]]:
+    """By the offsets of the conditional jumps in a function, `assert` aside: where they are in
+    the source, as loops have several at one place; what follows without a jump; and of what
+    they jump.
+    """
     found, line, start = {}, code.co_firstlineno, None
-    instructions = list(dis.get_instructions(code))
-    for instruction, after in zip(instructions, [*instructions[1:], None], strict=True):
+    for instruction, after in pairwise(dis.get_instructions(code)):
         line = instruction.starts_line or line
         start = instruction.offset if start is None else start
-        if instruction.opname == "EXTENDED_ARG":
-            continue  # the jump that it belongs to is not followed by itself
-        asserts = after is not None and after.opname == "LOAD_ASSERTION_ERROR"
-        if "JUMP" in instruction.opname and "_IF_" in instruction.opname and not asserts:
-            found[start] = line
+        name = instruction.opname
+        if name == "EXTENDED_ARG":
+            continue  # what follows it is not traced: the jump is seen here
+        if "JUMP" in name and "_IF_" in name and after.opname != "LOAD_ASSERTION_ERROR":
+            place = (line, *(getattr(instruction, "positions", None) or (instruction.offset,)))
+            found[start] = place, after.offset, "TRUE" in name or "NOT_NONE" in name
         start = None
     return found

@@ -73,6 +73,6 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
         observer.stop()
         nn.Cell.__call__ = call
         ms.set_context(mode=mode)
-        os.environ.pop("MS_JIT")
+        os.environ.pop("MS_JIT", None)
         if jit is not None:
             os.environ["MS_JIT"] = jit
