@@ -129,7 +129,27 @@ def _cost(case: dict | None) -> str:
 
 def document() -> list[str]:
     """The lines of the first half."""
-    return [*COSTS, "", *summary(), "", *VOLUMES, "", *volumes(), ""]
+    return [*COSTS, "", *errors(), "", *summary(), "", *VOLUMES, "", *volumes(), ""]
+
+
+def errors() -> list[str]:
+    """The largest ones, in words."""
+
+    def worst(kind: str, *dtypes: str) -> str:
+        return "{:.1e}".format(
+            max(
+                case["error"]
+                for case in filter(is_static, load()[0])
+                if case["operator"].endswith(kind) and case["dtype"] in dtypes
+            )
+        )
+
+    return [
+        "Largest errors at mean/std of 1, 100 and 1000: "
+        f"volumes {worst('Apply', 'float32')} in float32",
+        f"and {worst('Apply', 'float16')} in float16, of their largest value; sums",
+        f"{worst('Reduce', 'float16', 'float32')} of the sum of their terms' absolute values.",
+    ]
 
 
 COSTS = """# Schedules of the operators, from CANN's own front end
