@@ -6,7 +6,10 @@ numbers agree with the judge, and a tensor above 1 MiB is scheduled over several
 device and no CANN library take part: it needs a text tree of CANN 8.x and the `real_dsl` tool,
 which runs the tree's Python over an expression layer of its own.
 
-    check_dsl.py --real-dsl DIR --mirror GITDIR --output docs/dsl_schedules.md
+    BN3D_DSL_TOOLS=DIR check_dsl.py --mirror GITDIR --output docs/dsl_schedules.md
+
+DIR holds the tool `real_dsl`. In front of its table the document has what the schedules of
+ascend910 cost, from scripts/dsl_costs.py.
 
 Needs Python 3.11 and `pip install 'numpy<2' 'ml_dtypes<0.6' sympy decorator attrs psutil typer`.
 """
@@ -27,6 +30,7 @@ import typer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / p) for p in ("python", "tests/ascend", "op_impl/ai_core/tbe")]
 
+import dsl_costs  # noqa: E402
 import engine  # noqa: E402
 
 from bn3d.operators import OPERATORS, Operator  # noqa: E402
@@ -42,6 +46,8 @@ class FrontEnd:
     """The real front end, with operators imported by name, as the engine imports them."""
 
     def __init__(self, real_dsl: Path, cann: Path | None, mirror: Path | None):
+        if not (real_dsl / "real_dsl_check.py").is_file():
+            raise SystemExit(f"BN3D_DSL_TOOLS: no real_dsl/real_dsl_check.py in {real_dsl.parent}")
         sys.path.insert(0, str(real_dsl))
         tool = importlib.import_module("real_dsl_check")
         import ml_dtypes  # noqa: F401, PLC0415  (registers bfloat16 with NumPy)
@@ -192,7 +198,9 @@ def table(results: list[dict]) -> list[str]:
 
 
 def main(
-    real_dsl: Annotated[Path, typer.Option(envvar="REAL_DSL", help="directory of the tool")],
+    tools: Annotated[
+        Path, typer.Option(envvar="BN3D_DSL_TOOLS", help="directory of the tool real_dsl")
+    ] = Path(),
     cann: Annotated[Path | None, typer.Option(envvar="REAL_DSL_CANN", help="CANN tree")] = None,
     mirror: Annotated[
         Path | None, typer.Option(envvar="REAL_DSL_MIRROR", help="git directory of a CANN tree")
@@ -207,7 +215,7 @@ def main(
 ) -> None:
     """Exit status 1 if any case failed."""
     done = [json.loads(line) for line in resume.open()] if resume and resume.exists() else []
-    front_end = FrontEnd(real_dsl, cann, mirror)
+    front_end = FrontEnd(tools / "real_dsl", cann, mirror)
     results = []
     for operator in OPERATORS:
         for soc, (_, dtypes) in engine.SOCS.items():
@@ -226,22 +234,23 @@ def main(
                         print("   ", failure)
     if output:
         command = f"scripts/check_dsl.py --shapes {shapes} --large {large} --seed {seed}"
-        text = [*PREAMBLE, "", f"    {command}", "", *table(results), "", *UNKNOWN, ""]
-        output.write_text("\n".join([*text, *unknown_table(front_end), ""]))
+        text = [*dsl_costs.document(), *RECOGNISED, "", f"    {command}", ""]
+        text += [*table(results), "", *UNKNOWN, "", *unknown_table(front_end), ""]
+        output.write_text("\n".join(text))
     failures = sum(len(result["failures"]) for result in results)
     total = sum(result["evaluated"] + result["large"] for result in results)
     print(f"{total} compilations, {failures} failures")
     raise typer.Exit(1 if failures else 0)
 
 
-PREAMBLE = """# Schedules of the operators, from CANN's own front end
+RECOGNISED = f"""{dsl_costs.HEADING}
 
-Written by `scripts/check_dsl.py` over random shapes, on the Python sources of a CANN 8.1.RC1
-text tree. Nothing here ran on a device. "Static" names the template that the static scheduler
-made; its cores are the blocks it bound. "Unify" names the pattern that the unify scheduler
-recognised; its cores are chosen by tiling, which is C++ and was not run. The error of a volume
-is relative to its largest value, that of a sum to the sum of its terms' absolute values;
-mean/std of x is 0, 2 or 1000. The command, with paths left out:""".splitlines()
+Written by `scripts/check_dsl.py` over random shapes, on the Python sources of a CANN 8.1.RC1 text
+tree. "Static" names the template that the static scheduler made; its cores are the blocks it
+bound. "Unify" names the pattern that the unify scheduler recognised; its cores are chosen by
+tiling, which is C++ and was not run. The error of a volume is relative to its largest value, that
+of a sum to the sum of its terms' absolute values; mean/std of x is 0, 2 or 1000. The command,
+with paths left out:""".splitlines()
 
 
 UNKNOWN = """## Unknown dimensions

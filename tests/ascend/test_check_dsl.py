@@ -16,6 +16,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import ascend_roofline  # noqa: E402
 import check_dsl  # noqa: E402
+import dsl_costs  # noqa: E402
+import measure_dsl  # noqa: E402
 
 
 def test_shapes_are_small_enough_to_evaluate_or_large_enough_to_need_cores():
@@ -75,9 +77,10 @@ def test_a_wrong_number_a_single_core_and_a_rejection_are_failures(
 
 
 def test_the_committed_table_is_whole_and_without_failures():
+    text = (ROOT / "docs/dsl_schedules.md").read_text().partition(dsl_costs.HEADING)[2]
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in (ROOT / "docs/dsl_schedules.md").read_text().splitlines()
+        for line in text.splitlines()
         if line.startswith("| Bn3d")
     ]
     known = [row for row in rows if len(row) == 10]
@@ -101,3 +104,25 @@ def test_the_committed_roofline_is_the_script_s():
     text = (ROOT / "docs/ascend.md").read_text()
     assert "\n".join(ascend_roofline.operators()) in text
     assert "\n".join(ascend_roofline.passes()) in text
+
+
+def test_what_is_missing_of_the_tools_is_said(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match=f"no real_dsl/real_dsl_check.py in {tmp_path}"):
+        check_dsl.FrontEnd(tmp_path / "real_dsl", None, None)
+    monkeypatch.delenv("BN3D_DSL_TOOLS", raising=False)
+    with pytest.raises(SystemExit, match="set BN3D_DSL_TOOLS to the directory of the tools"):
+        measure_dsl.tools()
+    monkeypatch.setenv("BN3D_DSL_TOOLS", str(tmp_path))
+    with pytest.raises(SystemExit, match=f"no real_dsl/real_dsl_check.py in {tmp_path}"):
+        measure_dsl.tools()
+
+
+def test_repeats_are_counted_as_the_emitters_of_python_make_them():
+    region = {"insn": "vector_sub", "exec": 2, "elems": 4096, "n32": 256}
+    assert measure_dsl.repeats(region, 1024) == 256
+    # two calls of two rows of 1024 elements: 4 repeats to copy each vector, then 64 lanes at once
+    region["insn"] = "vector_sub_with_broadcast"
+    assert measure_dsl.repeats(region, 1024) == 2 * 2 * 4 + 4096 / 64
+    # two sums of 1024 elements, 16 repeats: 15 to add them up, 4 for the 16 lanes of the last
+    region = {"insn": "vector_dichotomy_add_for_bn_reduce", "exec": 1, "elems": 2048}
+    assert measure_dsl.repeats(region, 0) == 2 * (15 + 4)

@@ -22,11 +22,12 @@ by_type = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: op
 # A volume of each kind that is folded in a way of its own: what is told apart, the shape, and the
 # folded shape for an operator that applies and for one that reduces.
 NDC1HWC0 = {
-    "few samples": ((2, 20, 3, 4, 5), [6, 2, 4, 5, 16], [6, 2, 20, 16]),
+    "few samples": ((2, 20, 3, 4, 5), [6, 2, 4, 5, 16], [6, 2, 5, 4, 16]),
     "many small samples": ((33, 20, 4, 2, 4), [132, 2, 2, 4, 16], [132, 2, 2, 4, 16]),
+    "rows that would idle cores": ((1, 20, 3, 5, 7), [3, 2, 5, 7, 16], [3, 2, 35, 16]),
     "a prime area": ((2, 20, 3, 7, 1), [6, 2, 7, 16], [6, 2, 1, 7, 16]),
     "a small area": ((3, 20, 2, 2, 2), [6, 2, 4, 16], [6, 2, 1, 4, 16]),
-    "up to 16 channels": ((2, 16, 3, 4, 5), [1, 1, 30, 4, 16], [6, 1, 20, 16]),
+    "up to 16 channels": ((2, 16, 3, 4, 5), [1, 1, 30, 4, 16], [6, 1, 5, 4, 16]),
     "nothing but channels": ((64, 20, 2, 1, 1), [128, 2, 1, 16], [64, 2, 32]),
     "few of nothing but channels": ((3, 20, 2, 1, 1), [6, 2, 1, 16], [6, 32]),
     "few channels and nothing else": ((64, 16, 4, 1, 1), [1, 1, 64, 4, 16], [64, 4, 16]),

@@ -133,7 +133,7 @@ def _split(outer, inner, size):
         rounds, more = divmod(full, CORES)
         most = (rounds + 1) * part if more else rounds * part + rest
         return most * CORES / length, full + (rest > 0)
-    part = inner // -(-cores // outer)
+    part = inner // (cores // outer)
     if part and inner % part == 0:
         blocks = outer * (inner // part)
     else:
