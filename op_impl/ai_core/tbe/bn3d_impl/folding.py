@@ -29,20 +29,29 @@ def foldings(x, volumes, reduces):
     size = d * h * w
     if size == 1:
         return [_channels_only(n, c)]
-    short = size < 64 and size % 8 == 0 and c * size <= MOST_SPREAD
-    if short and not reduces and n >= MIN_USES * CORES:
-        # What is spread over one sample serves the others.
-        return [Layout([n, c, size], [1, c, 1], [0, 2], [1, c, size])]
     plain = Layout([n, c, size], [1, c, 1], [0, 2])
+    if not reduces:
+        return [_applied_ncdhw(n, c, size, plain)]
     tile = REDUCE_TILE[volumes]
-    part = n * size // CORES
-    if reduces and n < CORES and part > tile and part % tile:
-        # Cores and tiles would split the same axis, and tiles that do not divide a core's part
+    share = n * size // CORES
+    if n < CORES and share > tile and share % tile:
+        # Cores and tiles would split the same axis, and tiles that do not divide a core's share
         # overlap: up to 1.58 times the reads. Rows of more than half a tile keep them apart.
         for row in range(tile // 8 * 8, tile // 2, -8):
             if size % row == 0:
                 return [Layout([n, c, size // row, row], [1, c, 1, 1], [0, 2, 3]), plain]
     return [plain]
+
+
+def _applied_ncdhw(n, c, size, plain):
+    short = size < 64 and size % 8 == 0 and c * size <= MOST_SPREAD
+    if short and n >= MIN_USES * CORES:
+        # What is spread over one sample serves the others.
+        return Layout([n, c, size], [1, c, 1], [0, 2], [1, c, size])
+    part = _balanced(n, c, 4 * n * c * size)
+    if part < c:
+        return Layout([n, part, c // part, size], [1, part, c // part, 1], [0, 3])
+    return plain
 
 
 def _channels_only(n, c):
@@ -64,11 +73,16 @@ def _applied(nd, c1, h, w, c0):
         row = min(_rows(nd * area), default=None)
         if row and row < nd * area:
             return Layout([1, 1, nd * area // row, row, c0], [1, 1, 1, 1, c0], [2, 3])
-    if area > SHORTEST_ROW + 1 and (nd < CORES or c1 * area * c0 > APPLY_TILE):
-        row = w if h > 1 and w > 1 else min(_rows(area), default=None)
-        if row and row < area:
-            return Layout([nd, c1, area // row, row, c0], [1, c1, 1, 1, c0], [0, 2, 3])
     row = min(_rows(area), default=None)
+    part = _balanced(nd, c1, 4 * nd * c1 * area * c0)
+    if part < c1 and row and row < area:
+        volume = [nd, part, c1 // part, area // row, row, c0]
+        spread = [1, part, c1 // part, 1, row, c0]
+        return Layout(volume, [1, part, c1 // part, 1, 1, c0], [0, 3, 4], spread)
+    if area > SHORTEST_ROW + 1 and (nd < CORES or c1 * area * c0 > APPLY_TILE):
+        width = w if h > 1 and w > 1 else row
+        if width and width < area:
+            return Layout([nd, c1, area // width, width, c0], [1, c1, 1, 1, c0], [0, 2, 3])
     if row and nd * (area // row) >= MIN_USES * CORES:
         return _with_row(nd, c1, area, row, c0)
     return Layout([nd, c1, area, c0], [1, c1, 1, c0], [0, 2])
@@ -91,6 +105,18 @@ def _reduced(nd, c1, area, c0):
     if row:
         return _with_row(nd, c1, area, row, c0)
     return Layout([nd, c1, area, c0], [1, c1, 1, c0], [0, 2])
+
+
+def _balanced(outer, channels, size):
+    """The divisor of the channels that makes the better axis to split over the cores, if any."""
+    best, part = 0.85 * _split(outer, channels, size)[0], channels
+    if 1 < outer < CORES:  # behind axes of one the last part may be shorter
+        for divisor in range(-(-CORES // outer), channels):
+            if channels % divisor == 0:
+                busiest, _ = _split(outer, divisor, size)
+                if busiest < best:
+                    best, part = busiest, divisor
+    return part
 
 
 def _with_row(nd, c1, area, row, c0):
@@ -119,7 +145,7 @@ def _best_row(outer, length, size, plain):
 
 
 def _split(outer, inner, size):
-    """(busiest core against the mean, blocks) of a reduction over the axes (outer, inner).
+    """(busiest core against the mean, blocks) of two axes: those reduced, or the leading ones.
 
     An axis with nothing but ones in front of it is cut into parts of which the last may be
     shorter. Another is cut by a divisor: the one below CORES blocks if that leaves few idle, or
