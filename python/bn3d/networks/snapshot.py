@@ -27,12 +27,13 @@ class Snapshot:
         seen, waiting = set(), [("", net)]
         while waiting:
             name, value = waiting.pop()
-            if id(value) in seen or getattr(value, "has_init", False):
+            if id(value) in seen:
                 continue
             seen.add(id(value))
             held = children(value)
             if is_array(value):
-                self._arrays.append((name, value, next(arrays(value)), _marks(value)))
+                if not getattr(value, "has_init", False):  # without a value yet
+                    self._arrays.append((name, value, next(arrays(value)), _marks(value)))
             elif isinstance(value, _CONTAINERS):
                 self._containers.append((name, value, _by_key(value)))
             elif held and hasattr(value, "__dict__"):
