@@ -70,8 +70,9 @@ class Experiment:
         writers: tuple[type, ...] = (),
         readers: tuple[type, ...] = (),
     ):
-        self.names = {id(cell): repr(name) if name else "the network" for name, cell in cells(net)}
-        self.cells = [cell for _, cell in cells(net)]
+        found = list(cells(net))
+        self.names = {id(cell): repr(name) if name else "the network" for name, cell in found}
+        self.cells = [cell for _, cell in found]
         # What these see is seen by others as well: a decoy must not come so far.
         self.in_public = {id(cell) for cell in self.cells if cell is net or has_hooks(cell)}
         self._run, self._before = run, Snapshot(net)

@@ -107,8 +107,9 @@ def fold(net: nn.Cell, *inputs: object, run: Callable[[], object] | None = None)
     """
     check_net(net)
     run = _runner(net, inputs, run)
-    names = {id(cell): name for name, cell in cells(net)}
-    norms = [cell for _, cell in cells(net) if isinstance(cell, new_style.STOCK)]
+    every = list(cells(net))
+    names = {id(cell): name for name, cell in every}
+    norms = [cell for _, cell in every if isinstance(cell, new_style.STOCK)]
     several = _several_processes()
     left = {id(norm): why for norm in norms if (why := several or _reason_against(norm))}
     report, folded = FoldReport(), []

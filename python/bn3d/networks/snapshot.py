@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Hashable
 
@@ -22,7 +23,7 @@ class Snapshot:
 
     def __init__(self, net: nn.Cell):
         self._classes: list[tuple[object, type]] = []
-        self._containers: list[tuple[str, object, dict]] = []
+        self._containers: list[tuple[str, object, dict | list]] = []
         self._arrays: list[tuple[str, Tensor | np.ndarray, np.ndarray, tuple]] = []
         seen, waiting = set(), [("", net)]
         while waiting:
@@ -35,7 +36,7 @@ class Snapshot:
                 if not getattr(value, "has_init", False):  # without a value yet
                     self._arrays.append((name, value, next(arrays(value)), _marks(value)))
             elif isinstance(value, _CONTAINERS):
-                self._containers.append((name, value, _by_key(value)))
+                self._containers.append((name, value, _copy(value)))
             elif held and hasattr(value, "__dict__"):
                 self._classes.append((value, type(value)))
                 self._containers.append((name, vars(value), dict(vars(value))))
@@ -51,9 +52,11 @@ class Snapshot:
         """What is not as it was, by place, with fingerprints of what it is now."""
         found = {}
         for name, container, before in self._containers:
-            now = _by_key(container)
-            for key in (now.keys() | before.keys()) - _OF_ALL_CELLS:
-                if now.get(key) is not before.get(key):
+            if _is_same(container, before):
+                continue
+            now, was = _by_key(container), _by_key(before)
+            for key in (now.keys() | was.keys()) - _OF_ALL_CELLS:
+                if now.get(key) is not was.get(key):
                     found[_place(name, key)] = fingerprint(now.get(key))
         for name, value, before, _ in self._arrays:
             if not _same_bits(value, before):
@@ -66,11 +69,10 @@ class Snapshot:
             if type(value) is not kind:
                 value.__class__ = kind
         for _, container, before in self._containers:
-            now = _by_key(container)
-            if list(now) != list(before) or any(now[key] is not before[key] for key in now):
+            if not _is_same(container, before):
                 container.clear()
                 add = container.extend if isinstance(container, list | deque) else container.update
-                add(before if isinstance(container, dict) else before.values())
+                add(before)
         for _, value, before, marks in self._arrays:
             if not _same_bits(value, before):
                 if isinstance(value, Tensor):
@@ -87,8 +89,21 @@ def _place(name: str, key: object) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
+def _copy(container) -> dict | list:
+    return dict(container) if isinstance(container, dict) else list(container)
+
+
+def _is_same(container, before: dict | list) -> bool:
+    if len(container) != len(before):
+        return False
+    if isinstance(container, dict):
+        values = container.values(), before.values()
+        return list(container) == list(before) and all(map(operator.is_, *values))
+    return all(map(operator.is_, container, before))
+
+
 def _by_key(container) -> dict:
-    return dict(container) if isinstance(container, dict) else dict(enumerate(container))
+    return container if isinstance(container, dict) else dict(enumerate(container))
 
 
 def _same_bits(now: Tensor | np.ndarray, before: np.ndarray) -> bool:
