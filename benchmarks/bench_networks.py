@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bn3d.bench.cases import MODES
-from bn3d.bench.report import describe_run, median, quantiles
-from bn3d.bench.session import measuring_process, usable_cores
-from bn3d.bench.timing import Effort, other_load, take_turns
+from bn3d.commands.bench.cases import MODES
+from bn3d.commands.bench.report import describe_run, median, quantiles
+from bn3d.commands.bench.session import measuring_process, usable_cores
+from bn3d.commands.bench.timing import Effort, other_load, take_turns
 from bn3d.outputs import write_text
 
 
@@ -81,7 +81,7 @@ def training_step(network: Network, change: Callable) -> Callable[[], object]:
     from mindspore import nn  # noqa: PLC0415
 
     import networks  # noqa: PLC0415
-    from bn3d.bench.mindspore_steps import wait_for  # noqa: PLC0415
+    from bn3d.commands.bench.mindspore_steps import wait_for  # noqa: PLC0415
 
     ms.set_seed(0)
     net = getattr(networks, network.name)()

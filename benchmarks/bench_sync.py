@@ -21,10 +21,10 @@ from mindspore import nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 
 import bn3d
-from bn3d.demo import volume
-from bn3d.demo.training import PATCH
-from bn3d.demo.unet import UNet
-from bn3d.demo.volume import TISSUES
+from bn3d.commands.demo import volume
+from bn3d.commands.demo.training import PATCH
+from bn3d.commands.demo.unet import UNet
+from bn3d.commands.demo.volume import TISSUES
 
 WARM_UP = 5  # steps
 

@@ -3,13 +3,13 @@
     pip install '.[demo]'      # in the repository
     python examples/brain_segmentation.py --help
 
-The parts are in python/bn3d/demo/; `bn3d demo` runs the same.
+The parts are in python/bn3d/commands/demo/; `bn3d demo` runs the same.
 """
 
 import typer
 
-from bn3d import interrupts
-from bn3d.demo import main
+from bn3d.commands import interrupts
+from bn3d.commands.demo import main
 
 if __name__ == "__main__":
     interrupts.guard()

@@ -18,7 +18,7 @@ import typer
 from mindspore import nn
 
 import bn3d
-from bn3d.options import Device, folder
+from bn3d.commands.options import Device, folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from networks import ResNet18

@@ -66,7 +66,7 @@ def runner(kind: str, net: nn.Cell) -> Callable[[], object]:
 
 
 def release() -> None:
-    """What `bn3d.cells.forget_compiled` does, of MindSpore's own alone."""
+    """What `bn3d.networks.cells.forget_compiled` does, of MindSpore's own alone."""
     api = inspect.getmodule(ms.ms_memory_recycle)
     for phases in [*api.cells_compile_cache.values(), api.ms_compile_cache]:
         for executor in (api._cell_graph_executor, api.JitExecutor_.get_instance()):

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from bn3d import library
+from bn3d.backends import library
 
 EPS, MOMENTUM = 1e-5, 0.9
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, ops
 
-from bn3d import backends, library, reference
-from bn3d.backends import composed, native
+from bn3d import backends, reference
+from bn3d.backends import composed, library, native
 
 SHAPES = [(2, 3, 4, 5, 6), (1, 3, 1, 1, 1), (0, 3, 2, 2, 2)]
 
@@ -70,7 +70,7 @@ def without_library(child_environment):
     """Run a script, given as text, where the library's file does not exist."""
 
     def run(script, backend):
-        hidden = "import bn3d.library; bn3d.library.LIBRARY_NAME = 'none.so'\n"
+        hidden = "import bn3d.backends.library; bn3d.backends.library.LIBRARY_NAME = 'none.so'\n"
         return subprocess.run(
             [sys.executable, "-c", hidden + script],
             capture_output=True,

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 import bn3d
 from archives import archive
-from bn3d import backends, library, process_groups
-from bn3d.cli import app
-from bn3d.process_groups import Membership
+from bn3d import backends
+from bn3d.backends import library, process_groups
+from bn3d.backends.process_groups import Membership
+from bn3d.commands.cli import app
 
 # The constructor: argument, values, error, what the text says besides the argument's name.
 NO_NUMBERS = ["1", b"1", None, [1], (1,), {}, object(), 1j, np.ones(2), Tensor([1.0, 2.0]), max]
@@ -264,7 +265,7 @@ def test_without_the_library(tmp_path, what):
     ran = run_python(code, **environment)
     assert "composed" in ran.stdout
     assert "reinstall bn3d" in ran.stdout
-    command = [sys.executable, "-c", "from bn3d.cli import app; app()", "info"]
+    command = [sys.executable, "-c", "from bn3d.commands.cli import app; app()", "info"]
     environment = {**os.environ, **environment, "BN3D_BACKEND": "native"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 2

@@ -6,8 +6,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from bn3d import options
-from bn3d.cli import app
+from bn3d.commands import options
+from bn3d.commands.cli import app
 
 READ_ONLY = "/proc"  # where not even root makes a file
 COMMANDS = {

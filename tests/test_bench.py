@@ -8,10 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bn3d.bench import command
-from bn3d.bench.cases import Case, all_cases
-from bn3d.bench.report import ratios
-from bn3d.bench.timing import Effort, take_turns
+from bn3d.commands.bench import command
+from bn3d.commands.bench.cases import Case, all_cases
+from bn3d.commands.bench.report import ratios
+from bn3d.commands.bench.timing import Effort, take_turns
 
 
 def test_calls_take_turns_in_rotating_order():

@@ -9,10 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from bn3d.backends import split
-from bn3d.bench import command
-from bn3d.bench.cases import Case
-from bn3d.bench.device import _run, volumes_moved
-from bn3d.bench.timing import Effort
+from bn3d.commands.bench import command
+from bn3d.commands.bench.cases import Case
+from bn3d.commands.bench.device import _run, volumes_moved
+from bn3d.commands.bench.timing import Effort
 
 CASE = Case((2, 3, 2, 4, 4), "float16")
 
@@ -27,7 +27,9 @@ def test_volumes_that_the_operators_move(step, once, twice):
 
 @pytest.mark.parametrize("step", command.STEPS)
 def test_a_row_has_rates_that_follow_from_its_times(step, monkeypatch):
-    monkeypatch.setattr("bn3d.bench.device._wait", lambda: None)  # MindSpore refuses it on a CPU
+    monkeypatch.setattr(
+        "bn3d.commands.bench.device._wait", lambda: None
+    )  # MindSpore refuses it on a CPU
     monkeypatch.setenv(split.REDUCTIONS_VARIABLE, "1")
     row = _run("CPU", CASE, step, Effort(blocks=1, block_seconds=0.0))
     times = row["milliseconds"]
@@ -50,7 +52,7 @@ def test_the_command_prints_and_writes_what_was_measured(tmp_path, monkeypatch):
         "of_the_roofline": 0.5,
         "refused": {"stock": "TypeError: no"},
     }
-    monkeypatch.setattr("bn3d.verify.session.set_device", lambda device: None)
+    monkeypatch.setattr("bn3d.commands.verify.session.set_device", lambda device: None)
     monkeypatch.setattr(command, "measure_device", lambda *arguments: [row])
     app = typer.Typer()
     app.command()(command.bench)
@@ -86,7 +88,7 @@ def test_a_quick_run_is_quick_on_a_device(options, modes, tmp_path, monkeypatch)
         asked.extend(modes)
         return []
 
-    monkeypatch.setattr("bn3d.verify.session.set_device", lambda device: None)
+    monkeypatch.setattr("bn3d.commands.verify.session.set_device", lambda device: None)
     monkeypatch.setattr(command, "measure_device", measure)
     app = typer.Typer()
     app.command()(command.bench)

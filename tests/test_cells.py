@@ -1,4 +1,4 @@
-"""`bn3d.cells.forget_compiled`: graphs compile again, and their memory is given back."""
+"""`bn3d.networks.cells.forget_compiled`: graphs compile again, and their memory is given back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 import bn3d
-from bn3d.cells import forget_compiled
+from bn3d.networks.cells import forget_compiled
 
 api = inspect.getmodule(ms.ms_memory_recycle)
 
@@ -155,7 +155,7 @@ def test_a_gradient_under_way_ends():
     for _ in range(3):
         np.testing.assert_allclose(ms.grad(loss)(volume(), True).asnumpy(), wanted, atol=1e-6)
     forget_compiled(net)
-    assert not bn3d.cells._unreleased
+    assert not bn3d.networks.cells._unreleased
 
 
 def test_a_pull_back_made_before_is_right_after():

@@ -8,7 +8,7 @@ from mindspore import Tensor, ops
 from backends import standin
 from bn3d import reference
 from bn3d.backends import native, split, synchronised
-from bn3d.process_groups import Membership
+from bn3d.backends.process_groups import Membership
 from layers import GAMMA, OURS, volume
 
 MEAN, VARIANCE = np.array([0.5, -1, 2]), np.array([1, 2, 3])

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import bn3d
-from bn3d import environment, info_command
-from bn3d.cli import app
+from bn3d.commands import info, info_command
+from bn3d.commands.cli import app
 
 runner = CliRunner()
 COMMANDS = ["info", "demo", "bench", "convert", "opp", "verify"]
@@ -90,9 +90,7 @@ def test_info_says_where_cann_and_the_package_are(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("ASCEND_HOME_PATH", str(tmp_path))
     monkeypatch.setenv("ASCEND_OPP_PATH", str(tmp_path / "opp"))
     monkeypatch.delenv("ASCEND_CUSTOM_OPP_PATH", raising=False)
-    monkeypatch.setattr(
-        environment.ascend_obstacles, "obstacles", lambda: iter(["do this", "that"])
-    )
+    monkeypatch.setattr(info.ascend_obstacles, "obstacles", lambda: iter(["do this", "that"]))
     rows = bn3d.info().rows()
     assert ("CANN", f"{tmp_path} (8.5.0)") in rows
     assert ("operator package", f"{tmp_path}/opp/vendors/bn3d (not installed)") in rows

@@ -10,7 +10,7 @@ import bn3d
 from backends import standin
 from bn3d import reference
 from bn3d.backends import native, split, synchronised
-from bn3d.process_groups import Membership
+from bn3d.backends.process_groups import Membership
 
 GAMMA, BETA = np.array([2.0, 3.0], np.float32), np.array([0.25, -1.5], np.float32)
 MOVING = np.array([3.0, 1.0], np.float32), np.array([0.0, 4.0], np.float32)

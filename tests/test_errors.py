@@ -2,11 +2,11 @@
 
 import pytest
 
-from bn3d.bench.cases import Case
-from bn3d.bench.device import _run
-from bn3d.bench.timing import Effort
+from bn3d.commands.bench.cases import Case
+from bn3d.commands.bench.device import _run
+from bn3d.commands.bench.timing import Effort
+from bn3d.commands.verify.check import guarded
 from bn3d.errors import check_flag, first_line, type_name
-from bn3d.verify.check import guarded
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,9 @@ def refuse(*arguments):
 
 
 def test_a_benchmark_goes_on_after_an_error_without_text(monkeypatch):
-    monkeypatch.setattr("bn3d.bench.device._wait", lambda: None)  # MindSpore refuses it on a CPU
+    monkeypatch.setattr(
+        "bn3d.commands.bench.device._wait", lambda: None
+    )  # MindSpore refuses it on a CPU
     monkeypatch.setattr("mindspore.nn.BatchNorm3d", refuse)
     row = _run("CPU", Case((2, 3, 2, 4, 4)), "inference", Effort(blocks=1, block_seconds=0.0))
     assert row["refused"] == {"stock": "NotImplementedError: NotImplementedError"}
@@ -44,7 +46,7 @@ def test_the_name_of_a_type_tells_it_from_another_of_the_same_name():
         pass
 
     assert type_name(int) == "int"
-    assert type_name(Case) == "bn3d.bench.cases.Case"
+    assert type_name(Case) == "bn3d.commands.bench.cases.Case"
     assert type_name(Tensor).endswith("test_errors." + Tensor.__qualname__)
 
 

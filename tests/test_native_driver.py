@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bn3d import library
+from bn3d.backends import library
 
 SOURCES = Path(__file__).parent / "native"
 

@@ -14,8 +14,7 @@ import pytest
 from mindspore import Tensor, nn
 
 import bn3d
-from bn3d import library
-from bn3d.backends import threads
+from bn3d.backends import library, threads
 
 ROOT = Path(__file__).parent.parent
 

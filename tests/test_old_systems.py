@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import bn3d
-from bn3d import library as installed
+from bn3d.backends import library as installed
 
 REPOSITORY = Path(__file__).parents[1]
 MACHINE = platform.machine()

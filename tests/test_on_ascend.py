@@ -19,7 +19,7 @@ def run_python(environment, *arguments):
 @pytest.fixture
 def device(child_environment):
     """Asked in a process of its own: a process has one device target for good."""
-    script = "from bn3d.verify.session import set_device; print(set_device('Ascend').name)"
+    script = "from bn3d.commands.verify.session import set_device; print(set_device('Ascend').name)"
     asked = run_python(child_environment, "-c", script)
     if "DeviceError: " in asked.stderr:
         pytest.skip(asked.stderr.rpartition("DeviceError: ")[2].strip())
@@ -28,7 +28,7 @@ def device(child_environment):
 
 def test_verify_passes(device, child_environment, tmp_path):
     file = tmp_path / "verify.json"
-    verify = ("-m", "bn3d.cli", "verify", "--device", "Ascend", "--json", file)
+    verify = ("-m", "bn3d.commands.cli", "verify", "--device", "Ascend", "--json", file)
     done = run_python(child_environment, *verify)
     wrong = [check for check in json.loads(file.read_text())["checks"] if not check["ok"]]
     assert done.returncode == 0, wrong

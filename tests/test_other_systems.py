@@ -22,7 +22,7 @@ sys.modules.update(dict.fromkeys(("fcntl", "resource", "pwd", "grp")))  # import
 for name in ("sched_getaffinity", "sched_setaffinity", "geteuid"):
     delattr(os, name)
 platform.system = lambda: "Windows"
-from bn3d.cli import app
+from bn3d.commands.cli import app
 """
 
 
@@ -76,8 +76,8 @@ assert done.exit_code == 0, (done.output, done.exception)
 def test_the_benchmark_times_without_cores_and_page_faults(child_environment):
     program = """
 import math
-from bn3d.bench.session import _enter, usable_cores
-from bn3d.bench.timing import Effort, take_turns
+from bn3d.commands.bench.session import _enter, usable_cores
+from bn3d.commands.bench.timing import Effort, take_turns
 _enter(None, usable_cores())
 timing = take_turns({"nothing": lambda: None}, Effort(blocks=1))["nothing"]
 assert timing.calls > 0 and math.isnan(timing.page_faults)

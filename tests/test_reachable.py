@@ -1,4 +1,4 @@
-"""`bn3d.reachable`: where a network may keep its layers, and what the walk must not do."""
+"""`bn3d.networks.reachable`: where a network may keep its layers, and what the walk must not do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from mindspore import nn
 
 import bn3d
-from bn3d.reachable import cells
+from bn3d.networks.reachable import cells
 
 Pair = namedtuple("Pair", "first second")
 

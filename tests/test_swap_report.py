@@ -9,7 +9,7 @@ from mindspore import mint, nn
 
 import bn3d
 from bn3d import backends
-from bn3d.swap_report import SwapReport
+from bn3d.networks.swap_report import SwapReport
 
 BACKEND = pytest.mark.parametrize(
     "name, label", [("composed", "composed"), ("native", "native, ")], ids=["composed", "native"]

@@ -410,7 +410,9 @@ def test_training_by_a_graph_goes_on_after_the_swap():
         np.testing.assert_allclose(trained[1][name], wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("statement", ["import bn3d.swapping", "from bn3d import SwapReport"])
+@pytest.mark.parametrize(
+    "statement", ["import bn3d.networks.swapping", "from bn3d import SwapReport"]
+)
 def test_the_function_is_not_hidden_by_a_module(statement, child_environment):
     code = f"{statement}; import bn3d; bn3d.swap(__import__('mindspore').nn.BatchNorm3d(3))"
     subprocess.run([sys.executable, "-c", code], check=True, env=child_environment)

@@ -166,7 +166,7 @@ def test_what_fails_half_way_changes_nothing(act, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(bn3d.bound_construct, "follow_class", fail_at_the_second)
+        patch.setattr(bn3d.mindspore_private.recompute, "follow_class", fail_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             act(net)
     assert [(type(cell), set(vars(cell)), list(cell._primitives)) for cell in net] == before
@@ -181,14 +181,14 @@ def test_no_class_is_made_in_part(monkeypatch):
         pass
 
     net = nn.SequentialCell(nn.BatchNorm3d(3), Final(3))
-    make = bn3d.swapping._swapped_class
+    make = bn3d.networks.swapping._swapped_class
 
     def refuse(stock, sync):
         if stock is Final:
             raise TypeError("final")
         return make(stock, sync)
 
-    monkeypatch.setattr(bn3d.swapping, "_swapped_class", refuse)
+    monkeypatch.setattr(bn3d.networks.swapping, "_swapped_class", refuse)
     with pytest.raises(TypeError, match="final"):
         bn3d.swap(net)
     assert type(net[0]) is nn.BatchNorm3d

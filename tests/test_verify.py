@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from backends import standin
 from bn3d import backends
 from bn3d.backends import native
-from bn3d.cli import app
-from bn3d.verify import session
-from bn3d.verify.check import Case, compare
+from bn3d.commands.cli import app
+from bn3d.commands.verify import session
+from bn3d.commands.verify.check import Case, compare
 
 SHAPE = (2, 3, 2, 4, 4)
 

@@ -1,4 +1,4 @@
-// What Python asks through ctypes: python/bn3d/library.py.
+// What Python asks through ctypes: python/bn3d/backends/library.py.
 #include "kernels.h"
 #include "processors.h"
 #include "registration.h"

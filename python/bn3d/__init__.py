@@ -15,16 +15,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bn3d.batch_norm import BatchNorm3d
-    from bn3d.environment import info
-    from bn3d.freezing import freeze, unfreeze
+    from bn3d.commands.info import info
+    from bn3d.layers.batch_norm import BatchNorm3d
+    from bn3d.layers.sync_batch_norm import SyncBatchNorm3d
     from bn3d.migrate.layer import from_torch, to_torch
     from bn3d.migrate.report import Conversion, ConversionError
     from bn3d.migrate.state_dict import convert_state_dict
     from bn3d.migrate.torch_state_dict import to_torch_state_dict
     from bn3d.networks.folding import FoldReport, fold
-    from bn3d.swapping import SwapReport, restore, swap
-    from bn3d.sync_batch_norm import SyncBatchNorm3d
+    from bn3d.networks.freezing import freeze, unfreeze
+    from bn3d.networks.swapping import SwapReport, restore, swap
 
 __version__ = "0.1.0"
 
@@ -48,22 +48,22 @@ __all__ = [
 ]
 
 _HOME = {
-    "BatchNorm3d": "bn3d.batch_norm",
+    "BatchNorm3d": "bn3d.layers.batch_norm",
     "Conversion": "bn3d.migrate.report",
     "ConversionError": "bn3d.migrate.report",
     "FoldReport": "bn3d.networks.folding",
-    "SwapReport": "bn3d.swapping",
-    "SyncBatchNorm3d": "bn3d.sync_batch_norm",
+    "SwapReport": "bn3d.networks.swapping",
+    "SyncBatchNorm3d": "bn3d.layers.sync_batch_norm",
     "convert_state_dict": "bn3d.migrate.state_dict",
     "fold": "bn3d.networks.folding",
-    "freeze": "bn3d.freezing",
+    "freeze": "bn3d.networks.freezing",
     "from_torch": "bn3d.migrate.layer",
-    "info": "bn3d.environment",
-    "restore": "bn3d.swapping",
-    "swap": "bn3d.swapping",
+    "info": "bn3d.commands.info",
+    "restore": "bn3d.networks.swapping",
+    "swap": "bn3d.networks.swapping",
     "to_torch": "bn3d.migrate.layer",
     "to_torch_state_dict": "bn3d.migrate.torch_state_dict",
-    "unfreeze": "bn3d.freezing",
+    "unfreeze": "bn3d.networks.freezing",
 }
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from bn3d import __version__, interrupts
+from bn3d import __version__
+from bn3d.commands import interrupts
 
 __all__ = ["main"]
 
@@ -15,7 +16,7 @@ __all__ = ["main"]
 def main() -> None:
     interrupts.guard()
     try:
-        from bn3d.cli import app  # noqa: PLC0415, the guard comes first
+        from bn3d.commands.cli import app  # noqa: PLC0415, the guard comes first
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
@@ -39,7 +40,7 @@ def _without_typer(arguments: list[str]) -> int:
     if arguments[:1] == ["info"] or not arguments or arguments[0].startswith("-"):
         options = parser.parse_args(arguments)
         if options.command == "info":
-            from bn3d.info_command import show  # noqa: PLC0415, it loads MindSpore
+            from bn3d.commands.info_command import show  # noqa: PLC0415, it loads MindSpore
 
             return show(options.json)
         parser.print_help()

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from archives import archive
-from bn3d.cli import app
+from bn3d.commands.cli import app
 from migrate.resnets import ResNet, torch_resnet
 
 

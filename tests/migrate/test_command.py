@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bn3d.cli import app
+from bn3d.commands.cli import app
 from migrate.resnets import ResNet, torch_resnet, torch_small
 
 NET = ["--net", "migrate.resnets:build"]

@@ -377,7 +377,7 @@ def set_on_the_layer():
         (lambda: OursAct(3), "OursAct"),
         (lambda: StockAct(3), "StockAct"),
         (lambda: around_inner(nn.BatchNorm3d), "InnerAct"),
-        (set_on_the_layer, "bn3d.batch_norm.BatchNorm3d"),
+        (set_on_the_layer, "bn3d.layers.batch_norm.BatchNorm3d"),
     ],
 )
 def test_to_torch_refuses_what_computes_more(build, kind):

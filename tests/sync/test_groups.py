@@ -11,7 +11,7 @@ import pytest
 from mindspore.communication import GlobalComm, _comm_helper
 
 import bn3d
-from bn3d import process_groups
+from bn3d.backends import process_groups
 
 
 @pytest.fixture

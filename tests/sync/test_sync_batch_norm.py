@@ -17,7 +17,7 @@ from mindspore import nn
 import bn3d
 from bn3d import backends, reference
 from bn3d.backends import split, synchronised
-from bn3d.process_groups import Membership
+from bn3d.backends.process_groups import Membership
 
 
 @pytest.fixture

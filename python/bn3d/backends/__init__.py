@@ -38,7 +38,7 @@ from types import ModuleType
 import mindspore as ms
 
 from bn3d.backends import ascend_obstacles
-from bn3d.library import LibraryError
+from bn3d.backends.library import LibraryError
 
 __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose"]
 

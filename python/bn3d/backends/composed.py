@@ -11,7 +11,7 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from bn3d.backends.mixed_precision import unmixed
+from bn3d.mindspore_private.precision import unmixed
 
 __all__ = [
     "AXES",

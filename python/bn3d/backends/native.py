@@ -9,7 +9,7 @@ mode by a `_Function` around them: there MindSpore records and replays a `bprop`
 its own, which costs as much as a kernel.
 
 Importing this module loads the library and registers its operators; it raises
-`bn3d.library.LibraryError` where that is not possible.
+`bn3d.backends.library.LibraryError` where that is not possible.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mindspore.common import _Function
 from mindspore.ops import CustomRegOp, DataType
 from mindspore.ops import signature as sig
 
-from bn3d import library
+from bn3d.backends import library
 from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
     gradient_of_gradient_training,
 )
 from bn3d.backends.snapshots import copies, parameter_at
-from bn3d.execution import is_compiling
+from bn3d.mindspore_private.execution import is_compiling
 from bn3d.operators import OPERATORS, Operator
 
 __all__ = [

@@ -9,8 +9,8 @@ from __future__ import annotations
 from mindspore import ops
 from mindspore.common import _Function
 
-from bn3d.backends.mixed_precision import unmixed_call
-from bn3d.execution import is_recording
+from bn3d.mindspore_private.execution import is_recording
+from bn3d.mindspore_private.precision import unmixed_call
 
 __all__ = ["copies", "copy", "parameter_at"]
 

@@ -24,7 +24,6 @@ import mindspore as ms
 from mindspore import ops
 
 from bn3d.backends.composed import is_empty
-from bn3d.backends.mixed_precision import unmixed
 from bn3d.backends.snapshots import copy
 from bn3d.backends.split_cells import (
     NO_VALUES,
@@ -36,7 +35,8 @@ from bn3d.backends.split_cells import (
     at_most_one,
     float32,
 )
-from bn3d.execution import is_compiling
+from bn3d.mindspore_private.execution import is_compiling
+from bn3d.mindspore_private.precision import unmixed
 
 __all__ = ["REDUCTIONS_VARIABLE", "Split", "build", "settings"]
 

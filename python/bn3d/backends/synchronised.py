@@ -28,8 +28,8 @@ from mindspore import nn, ops
 
 from bn3d.backends import split
 from bn3d.backends.composed import AXES, is_empty
+from bn3d.backends.process_groups import Membership
 from bn3d.backends.split_cells import values_per_channel
-from bn3d.process_groups import Membership
 
 __all__ = ["Group", "build", "values_backward", "values_forward"]
 

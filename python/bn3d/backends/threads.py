@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mindspore import ops
 
-from bn3d import library
+from bn3d.backends import library
 
 __all__ = ["follow", "follow_now"]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from mindspore import nn
 
-from bn3d.batch_norm import BatchNorm3d
-from bn3d.bn2d import BatchNorm2d
 from bn3d.errors import type_name
+from bn3d.layers.batch_norm import BatchNorm3d
+from bn3d.layers.child import BatchNorm2d
+from bn3d.layers.sync_batch_norm import SyncBatchNorm3d
 from bn3d.migrate.pytorch import import_torch
 from bn3d.migrate.torch_layer import AFFINE, STATISTICS
-from bn3d.sync_batch_norm import SyncBatchNorm3d
 
 if TYPE_CHECKING:
     import torch

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import mindspore as ms
 from mindspore import Parameter, nn
 
-from bn3d.batch_norm import BatchNorm3d
-from bn3d.cell_state import fixed_settings
+from bn3d.layers.batch_norm import BatchNorm3d
+from bn3d.layers.state import fixed_settings
+from bn3d.layers.sync_batch_norm import SyncBatchNorm3d
+from bn3d.layers.torch_arguments import from_torch_style
 from bn3d.migrate import extras
 from bn3d.migrate.arrays import from_torch_tensor, to_torch_tensor
 from bn3d.migrate.pytorch import import_torch
 from bn3d.migrate.torch_layer import AFFINE, STATISTICS, check_module, is_frozen, tensors_of
-from bn3d.sync_batch_norm import SyncBatchNorm3d
-from bn3d.torch_style import from_torch_style
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from mindspore import Parameter, mint, nn
 
-from bn3d import new_style
 from bn3d.errors import type_name
+from bn3d.networks import torch_layers
 
 __all__ = ["COUNT", "NamingRules", "Slot", "compile_rules", "rename", "slots"]
 
@@ -84,7 +84,7 @@ def slots(net: nn.Cell) -> Iterator[Slot]:
         if id(cell) in above:
             return
         children = dict(cell._cells)
-        if new_style.is_new_style(cell):
+        if torch_layers.is_new_style(cell):
             children.pop("bn2d", None)  # what `swap` put there holds the same parameters
         elif _is_norm3d(cell):
             yield from _slots_of(children.pop("bn2d"), path)
@@ -146,7 +146,7 @@ def _absent(cell: nn.Cell, parameters: Mapping[str, Parameter]) -> dict[str, flo
 
 def _names(cell: nn.Cell) -> dict[str, str] | None:
     """The rule for a layer, {} if there is none, None if names are the same in both."""
-    if new_style.is_new_style(cell):
+    if torch_layers.is_new_style(cell):
         return None
     for kinds, names in _RULES:
         if isinstance(cell, kinds):

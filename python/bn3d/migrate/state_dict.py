@@ -12,13 +12,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn
 
-from bn3d.cells import check_net
 from bn3d.errors import check_flag, type_name
 from bn3d.migrate import files
 from bn3d.migrate.arrays import dtype_name, to_numpy
 from bn3d.migrate.contents import hint_at_key, hint_at_names, is_meant, is_tensor, state_dict_in
 from bn3d.migrate.report import Conversion, Mapped
 from bn3d.migrate.rules import COUNT, NamingRules, Slot, compile_rules, rename, slots
+from bn3d.networks.cells import check_net
 
 __all__ = ["convert_state_dict"]
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mindspore import Parameter, nn
 
-from bn3d.cells import check_net
 from bn3d.errors import check_flag, type_name
 from bn3d.migrate import files
 from bn3d.migrate.arrays import dtype_name, to_numpy, to_torch_tensor
@@ -17,6 +16,7 @@ from bn3d.migrate.contents import hint_at_key, hint_at_names, is_meant, state_di
 from bn3d.migrate.pytorch import import_torch
 from bn3d.migrate.report import Conversion, Mapped
 from bn3d.migrate.rules import COUNT, NamingRules, Slot, compile_rules, rename, slots
+from bn3d.networks.cells import check_net
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from mindspore import Tensor, nn
 
-from bn3d.cells import cells
+from bn3d.networks.cells import cells
 from bn3d.networks.snapshot import Snapshot
 from bn3d.networks.values import decoy, digest, fingerprint
 from bn3d.networks.watching import Observer, has_hooks, watched

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from mindspore import Tensor, mint, nn
 
-from bn3d.cells import cells
+from bn3d.networks.cells import cells
 
 __all__ = ["PRODUCERS", "Weights", "folded_weights", "nan_weights", "normalises_by_batch"]
 

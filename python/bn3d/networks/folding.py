@@ -10,10 +10,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from bn3d import new_style
-from bn3d import process_groups as groups
-from bn3d.cell_state import detach
-from bn3d.cells import cells, check_net, forget_compiled
+from bn3d.backends import process_groups as groups
+from bn3d.layers.state import detach
+from bn3d.networks import torch_layers
+from bn3d.networks.cells import cells, check_net, forget_compiled
 from bn3d.networks.experiment import Call, Experiment, Pair
 from bn3d.networks.fold_arithmetic import (
     PRODUCERS,
@@ -109,13 +109,13 @@ def fold(net: nn.Cell, *inputs: object, run: Callable[[], object] | None = None)
     run = _runner(net, inputs, run)
     every = list(cells(net))
     names = {id(cell): name for name, cell in every}
-    norms = [cell for _, cell in every if isinstance(cell, new_style.STOCK)]
+    norms = [cell for _, cell in every if isinstance(cell, torch_layers.STOCK)]
     several = _several_processes()
     left = {id(norm): why for norm in norms if (why := several or _reason_against(norm))}
     report, folded = FoldReport(), []
     if len(left) < len(norms):
         with OneWay() as ways:
-            experiment = Experiment(net, run, PRODUCERS, new_style.STOCK)
+            experiment = Experiment(net, run, PRODUCERS, torch_layers.STOCK)
         report.one_way = ways.lines()
         wanted = list(arrays(experiment.result))
         if not wanted:

@@ -1,0 +1,183 @@
+"""`bn3d bench --device Ascend`: bn3d against stock on an accelerator, in GB/s and of the roofline.
+
+An accelerator works behind the host, so calls are timed in blocks with one wait at the end. The
+roofline is measured, too: most steps are bound by memory (docs/ascend.md says which), and an
+addition of a number to the volume, which reads it once and writes it once, shows what that gives.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bn3d.commands.bench.cases import Case
+from bn3d.commands.bench.session import measuring_process
+from bn3d.commands.bench.timing import Effort
+from bn3d.errors import first_line
+
+__all__ = ["device_table", "measure_device", "volumes_moved"]
+
+
+def volumes_moved(step: str, reductions: int) -> int:
+    """Volumes that bn3d's operators read plus write in a step; `reductions` as in
+    `bn3d.backends.split.settings`.
+    """
+    training = reductions + 2  # each Bn3dReduce, Bn3dApply
+    backward = 2 + 3  # Bn3dGradReduce, Bn3dGradApply
+    return {"inference": 2, "training": training, "forward_backward": training + backward}[step]
+
+
+def measure_device(
+    device: str,
+    cases: list[Case],
+    modes: list[str],
+    steps: list[str],
+    threads: int,
+    effort: Effort,
+    console: Console,
+) -> list[dict]:
+    """A row for each mode, case and step; each mode in a process of its own."""
+    rows = []
+    for mode in modes:
+        with measuring_process(mode, threads) as run:
+            for case in cases:
+                for step in steps:
+                    console.print(f"{device} {mode} {step} {case}", highlight=False)
+                    rows.append({"mode": mode, **run(_run, device, case, step, effort)})
+    return rows
+
+
+def device_table(rows: list[dict]) -> Table:
+    """Medians, how much faster than stock, and how near to the roofline."""
+    table = Table(title="milliseconds a call (median), and of the roofline")
+    for name in ("case", "mode", "step"):
+        table.add_column(name)
+    for name in (
+        "bn3d",
+        "stock",
+        "stock\n/ bn3d",
+        "bn3d\nGB/s",
+        "memory\nGB/s",
+        "of the\nroofline",
+    ):
+        table.add_column(name, justify="right")
+    for row in rows:
+        times = row["milliseconds"]
+        bn3d, stock = times.get("bn3d"), times.get("stock")
+        table.add_row(
+            str(Case(tuple(row["shape"]), row["dtype"])),
+            row["mode"].removesuffix("_MODE"),
+            row["step"],
+            _number(bn3d, ".3f"),
+            _number(stock, ".3f"),
+            _number(bn3d and stock and stock / bn3d, ".2f"),
+            _number(row["gigabytes_a_second"], ".0f"),
+            _number(row["memory_gigabytes_a_second"], ".0f"),
+            _number(row["of_the_roofline"], ".0%"),
+        )
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _run(device: str, case: Case, step: str, effort: Effort) -> dict:
+    """One row, in the measuring process."""
+    from bn3d import backends  # noqa: PLC0415 - imports MindSpore
+    from bn3d.backends import split  # noqa: PLC0415
+    from bn3d.commands.verify.session import use_device  # noqa: PLC0415
+
+    use_device(device)
+    calls, refused = {}, {}
+    for name, make in _calls(case, step).items():
+        try:
+            calls[name] = make()
+            calls[name]()  # compiles, and shows what is refused
+            _wait()
+        except Exception as error:
+            calls.pop(name, None)
+            refused[name] = f"{type(error).__name__}: {first_line(error)}"
+    times = _take_turns(calls, effort)
+    reductions = split.settings(0.0, 0.0)[2]
+    moved = case.nbytes * volumes_moved(step, reductions)
+    achieved = moved / times["bn3d"] / 1e6 if "bn3d" in times else None
+    memory = 2 * case.nbytes / times["copy"] / 1e6
+    return {
+        **asdict(case),
+        "device": device,
+        "backend": backends.choose().name,
+        "step": step,
+        "reductions": reductions,
+        "bytes_moved": moved,
+        "milliseconds": {name: round(value, 5) for name, value in times.items()},
+        "gigabytes_a_second": achieved and round(achieved, 2),
+        "memory_gigabytes_a_second": round(memory, 2),
+        "of_the_roofline": achieved and round(achieved / memory, 4),
+        "refused": refused,
+    }
+
+
+def _calls(case: Case, step: str) -> dict:
+    import mindspore as ms  # noqa: PLC0415
+    from mindspore import nn  # noqa: PLC0415
+
+    from bn3d import BatchNorm3d  # noqa: PLC0415
+    from bn3d.commands.bench.mindspore_steps import ForwardBackward  # noqa: PLC0415
+
+    random = np.random.default_rng(0)
+    x, dy = (
+        ms.Tensor(random.standard_normal(case.shape, np.float32), getattr(ms, case.dtype))
+        for _ in range(2)
+    )
+
+    class Copy(nn.Cell):
+        def construct(self, x):
+            return x + 1
+
+    def layer(layer_class):
+        def make():
+            net = layer_class(case.shape[1])
+            net.set_train(step != "inference")
+            if step == "forward_backward":
+                both = ForwardBackward(net)
+                return lambda: both(x, dy)
+            return lambda: net(x)
+
+        return make
+
+    def copy():
+        net = Copy()
+        return lambda: net(x)
+
+    return {"bn3d": layer(BatchNorm3d), "stock": layer(nn.BatchNorm3d), "copy": copy}
+
+
+def _wait() -> None:
+    import mindspore as ms  # noqa: PLC0415
+
+    ms.runtime.synchronize()
+
+
+def _take_turns(calls: dict, effort: Effort) -> dict[str, float]:
+    """Median over the blocks of the milliseconds of a call, by name."""
+    counts = {name: effort.calls_in_a_block(_block(call, 3)) for name, call in calls.items()}
+    blocks: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(effort.blocks):
+        for name, call in calls.items():
+            blocks[name].append(_block(call, counts[name]) * 1e3)
+    return {name: float(np.median(values)) for name, values in blocks.items()}
+
+
+def _block(call, count: int) -> float:
+    """Seconds a call, of `count` calls and one wait."""
+    _wait()
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    _wait()
+    return (time.perf_counter() - start) / count

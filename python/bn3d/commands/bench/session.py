@@ -1,0 +1,118 @@
+"""Runs the measurements: every mode in a process of its own.
+
+A process keeps one mode from its start: switching modes leaves the other mode's threads,
+memory pool and compiled graphs behind. PyTorch and the copy run in both processes, so
+each ratio compares two times of the same process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing import get_context
+
+from bn3d.commands.bench.cases import Case
+from bn3d.commands.bench.timing import Effort, other_load, take_turns
+from bn3d.errors import first_line
+
+__all__ = ["measuring_process", "run_kernels", "run_layers", "run_waiting", "usable_cores"]
+
+Run = Callable[..., dict]
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on; all there are where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def measuring_process(mode: str | None, threads: int) -> Iterator[Run]:
+    """A fresh process in `mode` whose libraries use `threads` threads; yields `run(f, *args)`.
+
+    `mode` None: without MindSpore.
+    """
+    with ProcessPoolExecutor(
+        max_workers=1, mp_context=get_context("spawn"), initializer=_enter, initargs=(mode, threads)
+    ) as process:
+        yield lambda function, *args: process.submit(function, *args).result()
+
+
+def _enter(mode: str | None, threads: int) -> None:
+    # As many cores as threads: what a library does beyond its setting cannot help it.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # A refused case is a result here, neither a page of MindSpore's log nor a dump in the
+    # user's folder.
+    os.environ.setdefault("GLOG_v", "4")
+    os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
+
+    if mode is not None:
+        import mindspore as ms  # noqa: PLC0415 - after the environment it reads
+
+        ms.set_context(mode=getattr(ms, mode), runtime_num_threads=threads)
+    try:
+        import torch  # noqa: PLC0415 - optional
+    except ImportError:
+        return
+    torch.set_num_threads(threads)
+
+
+def run_waiting() -> dict:
+    from bn3d.commands.bench.mindspore_steps import unfinished_work  # noqa: PLC0415 - imports MindSpore
+
+    return unfinished_work()
+
+
+def run_layers(case: Case, step: str, threads: int, effort: Effort, profile: bool) -> dict:
+    """One row: every provider's time for a step, the copy's, and with `profile` the kernels'."""
+    from bn3d.commands.bench.copying import fastest_copy  # noqa: PLC0415
+    from bn3d.commands.bench.kernels import step_kernels  # noqa: PLC0415
+    from bn3d.commands.bench.layers import PROVIDERS  # noqa: PLC0415
+
+    calls, refused = {}, {}
+    for name, provider in PROVIDERS.items():
+        try:
+            calls[name] = provider(case, step)
+            calls[name]()  # compiles, and shows what is refused
+        except Exception as error:
+            calls.pop(name, None)
+            refused[name] = f"{type(error).__name__}: {first_line(error)}"
+    if profile:
+        calls["kernels"] = step_kernels(case, step, threads)
+    copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)
+    load = other_load()
+    timings = take_turns(calls, effort)
+    return {
+        **asdict(case),
+        "bytes": case.nbytes,
+        "step": step,
+        "copied_by": copy_name,
+        "other_load_cores": round(load(), 2),
+        "milliseconds": {name: timing.as_json() for name, timing in timings.items()},
+        "refused": refused,
+    }
+
+
+def run_kernels(case: Case, threads: int, effort: Effort) -> dict:
+    """One row: every kernel of the CPU backend on prepared buffers, and the copy."""
+    from bn3d.commands.bench.copying import fastest_copy  # noqa: PLC0415
+    from bn3d.commands.bench.kernels import kernel_calls  # noqa: PLC0415
+
+    calls = kernel_calls(case, threads)
+    copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)
+    load = other_load()
+    timings = take_turns(calls, effort)
+    return {
+        **asdict(case),
+        "bytes": case.nbytes,
+        "copied_by": copy_name,
+        "other_load_cores": round(load(), 2),
+        "milliseconds": {name: timing.as_json() for name, timing in timings.items()},
+    }

@@ -1,0 +1,48 @@
+"""One U-Net on a real brain, trained twice: with nn.BatchNorm3d and with bn3d swapped in.
+
+volume.py    the ICBM152 brain, its labels, training patches and the held-out slab
+unet.py      the network, written with mindspore.nn only
+training.py  both runs side by side on the same batches; Dice on the held-out slab
+report.py    the table in the terminal and report.html
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bn3d.commands.options import folder
+
+EXTRA = ("matplotlib", "nibabel", "nilearn")
+
+
+def main(
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each run.")] = 180,
+    output: Annotated[Path, typer.Option(help="Folder of report.html.", callback=folder)] = Path(
+        "build/demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
+) -> None:
+    """Train a 3-D U-Net on a brain MRI with nn.BatchNorm3d and with bn3d, and compare."""
+    try:
+        from bn3d.commands.demo import report, training, volume  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.split(".")[0] not in EXTRA:
+            raise
+        typer.echo(
+            f"The demo needs {missing.name}: pip install matplotlib nibabel nilearn 'pandas<3'",
+            err=True,
+        )
+        raise typer.Exit(2) from missing
+
+    brain = volume.load()
+    result = training.race(brain, steps, seed)
+    if not result.steps:
+        typer.echo("Stopped before the first step: nothing was measured.", err=True)
+        raise typer.Exit(130)
+    report.show(result)
+    typer.echo(f"Report: {report.write(result, brain, output)}")
+    if result.stopped:
+        raise typer.Exit(130)

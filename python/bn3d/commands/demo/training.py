@@ -1,0 +1,225 @@
+"""The same network from the same weights on the same batches: stock norm layers, and bn3d's.
+
+Two more networks give these two a scale. The control is the stock one with its first weights
+one rounding off: so far apart does training drive two runs that rounding alone sets apart. The
+baseline has no norm layers: what a step costs more than its step, the norm layers cost.
+
+All take turns step by step, so that whatever else the machine does slows them alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import bn3d
+from bn3d.commands.demo.unet import UNet
+from bn3d.commands.demo.volume import TISSUES, Brain, patches
+
+# oneDNN's 3-D convolutions behind MindSpore's CPU backend spread over the cores only with two
+# or more patches a batch and planes of at most 512 voxels; others cost up to ten times as much.
+BATCH = 4
+PATCH = (32, 20, 20)
+WINDOW = (32, 24, 24)  # of the validation; inference also has room for 24 x 24 planes
+OVERLAP = 8  # voxels that neighbouring windows share
+LEARNING_RATE = 0.02  # falls to 0 linearly
+BASELINE_EVERY = 2  # steps from one turn of the baseline to its next
+WARM_UP = 4  # first steps left out of the times: compilation, MindSpore's choice of threads
+
+
+@dataclass
+class Run:
+    """A network and what was measured of it: seconds and loss of every step.
+
+    A step it sat out is NaN, so that the same index is the same step in every run.
+    """
+
+    network: nn.Cell
+    step: nn.Cell
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    prediction: np.ndarray | None = None
+    dice: dict[str, float] | None = None
+
+    def train(self, x: ms.Tensor, y: ms.Tensor) -> None:
+        start = time.perf_counter()
+        loss = float(self.step(x, y).asnumpy())  # waits for the whole graph
+        self.seconds.append(time.perf_counter() - start)
+        self.losses.append(loss)
+
+    def median_seconds(self) -> float:
+        return median(self.seconds)
+
+    def sit_out(self) -> None:
+        self.seconds.append(np.nan)
+        self.losses.append(np.nan)
+
+
+def median(seconds: Sequence[float]) -> float:
+    """Of the steps after the warm-up; NaN if there are none."""
+    measured = np.array(seconds[WARM_UP:])
+    measured = measured[np.isfinite(measured)]
+    return float(np.median(measured)) if measured.size else np.nan
+
+
+@dataclass
+class Result:
+    stock: Run
+    swapped: Run
+    control: Run
+    baseline: Run
+    replaced: int
+    stopped: bool = False
+
+    @property
+    def steps(self) -> int:
+        return len(self.swapped.losses)
+
+    def norm_seconds(self, run: Run) -> float:
+        """Median over the steps of: this run's time less that of the run without norm layers."""
+        return median(np.subtract(run.seconds, self.baseline.seconds))
+
+    def loss_differences(self, run: Run) -> np.ndarray:
+        """From the stock run, a step."""
+        return np.abs(np.subtract(self.stock.losses, run.losses))
+
+    def weight_difference(self, run: Run) -> float:
+        """Largest difference of a trained weight from the stock run's."""
+        pairs = zip(
+            self.stock.network.trainable_params(), run.network.trainable_params(), strict=True
+        )
+        return max(float(np.abs(a.asnumpy() - b.asnumpy()).max()) for a, b in pairs)
+
+
+def race(brain: Brain, steps: int, seed: int) -> Result:
+    """Train all for `steps` steps, then segment the held-out slab with each.
+
+    Graph mode: in PyNative mode a step takes more than twice as long.
+    """
+    ms.set_context(mode=ms.GRAPH_MODE)
+    stock = _run(seed, steps, nn.BatchNorm3d)
+    swapped = _run(seed, steps, nn.BatchNorm3d)
+    report = bn3d.swap(swapped.network)
+    control = _run(seed, steps, nn.BatchNorm3d)
+    _round_weights_otherwise(control.network, seed)
+    baseline = _run(seed, steps, lambda channels: nn.Identity())
+    result = Result(stock, swapped, control, baseline, len(report.changed))
+
+    batches = patches(brain, PATCH, BATCH, seed)
+    with _stop_flag() as stop, _progress() as progress:
+        shown = progress.add_task("training", total=steps, loss="compiling")
+        for number, (x, y) in enumerate(itertools.islice(batches, steps)):
+            if stop:
+                break
+            pair = (stock, swapped) if number % 2 else (swapped, stock)
+            for run in (*pair, control):
+                run.train(ms.Tensor(x), ms.Tensor(y))
+            if number % BASELINE_EVERY == 0:
+                baseline.train(ms.Tensor(x), ms.Tensor(y))
+            else:
+                baseline.sit_out()
+            progress.update(
+                shown,
+                advance=1,
+                loss=f"loss {stock.losses[-1]:.3f} | {swapped.losses[-1]:.3f}",
+            )
+        for name, run in (("stock", stock), ("bn3d", swapped), ("control", control)):
+            _validate(run, brain, f"validating {name}", progress, stop)
+        result.stopped = bool(stop)
+    return result
+
+
+def _run(seed: int, steps: int, norm: Callable[[int], nn.Cell]) -> Run:
+    ms.set_seed(seed)
+    network = UNet(len(TISSUES), norm=norm)
+    rates = [LEARNING_RATE * (1 - done / steps) for done in range(steps)]
+    optimizer = nn.Momentum(network.trainable_params(), rates, momentum=0.9)
+    step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
+    return Run(network, step.set_train())
+
+
+def _round_weights_otherwise(network: nn.Cell, seed: int) -> None:
+    """Every weight goes to a neighbouring float32."""
+    rng = np.random.default_rng(seed)
+    for weight in network.trainable_params():
+        value = weight.asnumpy()
+        towards = rng.choice([-np.inf, np.inf], value.shape).astype(np.float32)
+        weight.set_data(ms.Tensor(np.nextafter(value, towards)))
+
+
+def _validate(run: Run, brain: Brain, name: str, progress: Progress, stop: list) -> None:
+    if stop or not run.losses:
+        return
+    t1, labels = brain.slab()
+    corners = list(itertools.product(*map(_window_starts, t1.shape, WINDOW)))
+    shown = progress.add_task(name, total=len(corners), loss="")
+    run.network.set_train(False)
+    logits = np.zeros((len(TISSUES), *t1.shape), np.float32)
+    for first in range(0, len(corners), BATCH):
+        if stop:
+            return
+        blocks = [
+            tuple(slice(at, at + n) for at, n in zip(corner, WINDOW, strict=True))
+            for corner in corners[first : first + BATCH]
+        ]
+        full = blocks + blocks[-1:] * (BATCH - len(blocks))  # one shape, one compiled graph
+        windows = ms.Tensor(np.stack([t1[block][None] for block in full]))
+        for block, part in zip(blocks, run.network(windows).asnumpy(), strict=False):
+            logits[(slice(None), *block)] += part  # where windows overlap, their sum decides
+        progress.advance(shown, len(blocks))
+    run.prediction = logits.argmax(axis=0)
+    run.dice = {tissue: _dice(run.prediction, labels, i) for i, tissue in enumerate(TISSUES)}
+
+
+def _window_starts(length: int, window: int) -> list[int]:
+    return [*range(0, length - window, window - OVERLAP), length - window]
+
+
+def _dice(prediction: np.ndarray, truth: np.ndarray, label: int) -> float:
+    found, wanted = prediction == label, truth == label
+    return float(2 * (found & wanted).sum() / (found.sum() + wanted.sum()))
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+
+
+@contextmanager
+def _stop_flag() -> Iterator[list[int]]:
+    """A list that stops being empty at Ctrl-C, so that no step is cut in two.
+
+    A second Ctrl-C interrupts at once. While MindSpore compiles or runs a graph, it answers
+    Ctrl-C by sending its own process SIGTERM: that one means the same here.
+    """
+    stop: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop_later(number: int, _frame: object) -> None:
+        stop.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, stop_later)
+    try:
+        yield stop
+    finally:
+        restore()

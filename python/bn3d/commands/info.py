@@ -1,0 +1,137 @@
+"""`info`: what bn3d computes with on this machine, and what is missing for better."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+
+import bn3d
+from bn3d import backends
+from bn3d.backends import ascend_obstacles, library
+from bn3d.backends.threads import follow_now
+from bn3d.opp import cann, node
+from bn3d.opp.payload import InstallError
+from bn3d.opp.status import status
+
+__all__ = ["Info", "info"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `bn3d.info()` found.
+
+    Attributes:
+        versions: of bn3d, Python, MindSpore, NumPy and, where it is installed, PyTorch.
+        platform: operating system and processor.
+        device_target: MindSpore's.
+        backend: the one that layers built now compute with.
+        passed_over: why not a better backend, by its name.
+        library: file of the native CPU library, or why there is none.
+        instruction_set: the library's choice on this processor, None without a library.
+        threads: that one call of the library uses, None without a library.
+        cann: directory and version of CANN, None where the environment names none.
+        operator_package: where bn3d's operators for Ascend are, and their state; None without CANN.
+        obstacles: what keeps those from being used, with remedies; empty without CANN, too.
+    """
+
+    versions: dict[str, str]
+    platform: str
+    device_target: str
+    backend: str
+    passed_over: dict[str, str]
+    library: str
+    instruction_set: str | None
+    threads: int | None
+    cann: str | None = None
+    operator_package: str | None = None
+    obstacles: tuple[str, ...] = ()
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The same as (what, value) texts, for a table."""
+        rows = [(name, version) for name, version in self.versions.items()]
+        rows += [
+            ("platform", self.platform),
+            ("device target", self.device_target),
+            ("backend", self.backend),
+        ]
+        rows += [(f"not {name}, because", why) for name, why in self.passed_over.items()]
+        rows.append(("native library", self.library))
+        if self.instruction_set is not None:
+            rows += [("instruction set", self.instruction_set), ("threads", str(self.threads))]
+        if self.cann is not None:
+            rows += [("CANN", self.cann), ("operator package", self.operator_package or "")]
+            said = self.passed_over.values()
+            todo = [each for each in self.obstacles if each not in said]
+            rows += [(f"to do for Ascend ({n})", each) for n, each in enumerate(todo, 1)]
+        return rows
+
+    def as_json(self) -> dict:
+        """The same as what `json` can write."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.rows())
+        return "\n".join(f"{name:{width}}  {value}" for name, value in self.rows())
+
+
+def info() -> Info:
+    """Tell which backend layers compute with here, why not a better one, and how to get it.
+
+    Raises:
+        ValueError: BN3D_BACKEND names no backend.
+        RuntimeError: BN3D_BACKEND asks for a backend that does not work here.
+    """
+    choice = backends.choose()
+    try:
+        native = library.load()
+        follow_now()
+        found, instruction_set, threads = str(native.path), native.instruction_set, native.threads
+    except library.LibraryError as error:
+        found, instruction_set, threads = str(error), None, None
+    versions = {
+        "bn3d": bn3d.__version__,
+        "Python": platform.python_version(),
+        "MindSpore": ms.__version__,
+        "NumPy": np.__version__,
+    }
+    try:
+        versions["PyTorch"] = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        versions["PyTorch"] = "not installed (only migration needs it: pip install torch)"
+    return Info(
+        versions,
+        f"{platform.system()} {platform.machine()}",
+        ms.get_context("device_target"),
+        choice.name,
+        choice.passed_over,
+        found,
+        instruction_set,
+        threads,
+        *_ascend(),
+    )
+
+
+def _ascend() -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The last three attributes of `Info`."""
+    root = cann.find()
+    if root is None:
+        return None, None, ()
+    found = f"{root} ({cann.compiler_version(root) or 'of unknown version'})"
+    try:
+        state = status()
+    except InstallError as error:
+        package = str(error)
+    else:
+        package = state["location"]
+        package += (
+            f" ({state['version']}, {'in use' if state['active'] else 'not used'})"
+            if state["installed"]
+            else " (not installed)"
+        )
+    soc = ascend_obstacles.soc_name()
+    return found, package, (*ascend_obstacles.obstacles(), *node.notes(soc))

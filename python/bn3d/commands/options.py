@@ -1,0 +1,47 @@
+"""Options that several commands have: the device, and places to write to.
+
+A place is checked before the work whose result is to be written there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from enum import Enum
+from pathlib import Path
+
+import typer
+
+from bn3d import outputs
+
+__all__ = ["Device", "file", "folder"]
+
+Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
+
+
+def folder(path: Path) -> Path:
+    """Callback of a typer option: make the folder `path`.
+
+    Raises:
+        typer.BadParameter: it cannot be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write into {path}: {error.strerror}") from error
+    return path
+
+
+def file(path: Path | None) -> Path | None:
+    """Callback of a typer option: `path` is to be a file in a folder that is there.
+
+    Raises:
+        typer.BadParameter: it is a folder, or cannot be written.
+    """
+    if path is None:
+        return None
+    try:
+        outputs.check(path)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from error
+    return path

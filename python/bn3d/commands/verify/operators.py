@@ -1,0 +1,78 @@
+"""The four operators by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from bn3d import reference
+from bn3d.commands.verify.check import Case, Check, compare
+from bn3d.operators import OPERATORS, Operator
+
+__all__ = ["check_operator", "rounded"]
+
+
+class _Call(nn.Cell):
+    """An operator as a network of its own, for graph mode."""
+
+    def __init__(self, operator):
+        super().__init__()
+        self.operator = operator
+
+    def construct(self, *inputs):
+        return self.operator(*inputs)
+
+
+def check_operator(backend: ModuleType, operator: Operator, case: Case) -> Iterator[Check]:
+    """Compare every output of an operator of a backend."""
+    name = operator.module.removeprefix("bn3d_")
+    inputs = _inputs(operator, case)
+    call = _Call(getattr(backend, name))
+    if case.mode == "PYNATIVE_MODE" and hasattr(backend, "compiled"):
+        call = backend.compiled(call)
+    outputs = call(
+        *(
+            ms.Tensor(value, getattr(ms, case.dtype if tensor.kind == "volume" else "float32"))
+            for tensor, value in zip(operator.inputs, inputs, strict=True)
+        )
+    )
+    expected = getattr(reference, name)(*inputs)
+    if len(operator.outputs) == 1:
+        outputs, expected = (outputs,), (expected,)
+    scales = _scales(name, inputs)
+    for tensor, got, want, scale in zip(operator.outputs, outputs, expected, scales, strict=True):
+        yield compare(operator.type, tensor.name, case, got, want, scale)
+
+
+def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """The values as MindSpore has them in a dtype, in float32 or float64."""
+    tensor = ms.Tensor(values, getattr(ms, dtype))
+    return (tensor.astype(ms.float32) if dtype == "bfloat16" else tensor).asnumpy()
+
+
+def _inputs(operator: Operator, case: Case) -> list[np.ndarray]:
+    random = np.random.default_rng([OPERATORS.index(operator), *case.shape])
+    return [
+        rounded(random.normal(1.0, 2.0, case.shape), case.dtype)
+        if tensor.kind == "volume"
+        else random.normal(0.5, 1.0, case.shape[1]).astype(np.float32)
+        for tensor in operator.inputs
+    ]
+
+
+def _scales(name: str, inputs: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The outputs with absolute values in place of all terms."""
+    volumes = [value for value in inputs if value.ndim > 1]
+    mean, *vectors = (value for value in inputs if value.ndim == 1)
+    *dy, x = volumes
+    scales = getattr(reference, name)(
+        *map(np.abs, dy),
+        np.abs(x - mean.reshape(1, -1, 1, 1, 1)),
+        np.zeros_like(mean),
+        *map(np.abs, vectors),
+    )
+    return scales if isinstance(scales, tuple) else (scales,)

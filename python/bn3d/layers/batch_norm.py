@@ -1,0 +1,299 @@
+"""`BatchNorm3d`, the drop-in for `mindspore.nn.BatchNorm3d`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import warnings
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from bn3d.backends import threads
+from bn3d.errors import type_name
+from bn3d.layers import child
+from bn3d.layers.state import attach, fixed_settings, get_state, set_state
+from bn3d.layers.torch_arguments import from_torch_style
+from bn3d.mindspore_private import execution
+
+__all__ = ["BatchNorm3d"]
+
+_DTYPES = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    r"""Batch normalisation over a volume of shape (N, C, D, H, W), a drop-in for `nn.BatchNorm3d`.
+
+    .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \gamma + \beta
+
+    with mean and (biased) variance of each channel over (N, D, H, W) while training, and the
+    moving statistics otherwise. Training also updates those:
+    moving = momentum * moving + (1 - momentum) * batch, the variance being the unbiased one.
+    One value a channel has no unbiased variance and leaves the moving variance as it is; an
+    empty batch leaves both.
+
+    The arguments are those of `mindspore.nn.BatchNorm3d` 2.7 to 2.10, and stay so whatever the
+    installed MindSpore takes; `from_torch_args` takes PyTorch's. The parameters are
+    `bn2d.gamma`, `bn2d.beta`, `bn2d.moving_mean` and `bn2d.moving_variance`, (C,) of
+    `dtype`; checkpoints of the stock layer load into it and the other way round.
+
+    Args:
+        num_features: C, at least 1.
+        eps: added to the variance; finite, not negative. Default: 1e-5.
+        momentum: weight of the old moving statistics, 0 to 1. Default: 0.9.
+        affine: whether gamma and beta are trained. Default: True.
+        gamma_init, beta_init, moving_mean_init, moving_var_init: Tensor, number, str or
+            Initializer, as in `nn.BatchNorm3d`.
+        use_batch_statistics: True normalises by the batch and updates the moving statistics
+            always, False never, None (default) in training mode only, that is after
+            `set_train()`.
+        dtype: of the parameters, float32 (default), float16, bfloat16 or float64.
+
+    Inputs:
+        x: Tensor (N, C, D, H, W), float32, float16, bfloat16 or float64.
+
+    Outputs:
+        Tensor with the shape and dtype of x.
+
+    Raises:
+        TypeError: an argument or x has a wrong type or dtype.
+        ValueError: an argument is out of range, or x has not 5 dimensions or other than
+            num_features channels.
+        RuntimeError: a graph is compiled for several devices in the parallel modes
+            "semi_auto_parallel" and "auto_parallel", which split operators.
+
+    Formula: Ioffe & Szegedy, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
+    """
+
+    def __init__(
+        self,
+        num_features,
+        eps=1e-5,
+        momentum=0.9,
+        affine=True,
+        gamma_init="ones",
+        beta_init="zeros",
+        moving_mean_init="zeros",
+        moving_var_init="ones",
+        use_batch_statistics=None,
+        dtype=ms.float32,
+    ):
+        _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
+        _check_inits(gamma_init, beta_init, moving_mean_init, moving_var_init)
+        nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
+        self.bn2d = child.build(
+            num_features,
+            eps,
+            momentum,
+            affine,
+            gamma_init,
+            beta_init,
+            moving_mean_init,
+            moving_var_init,
+            use_batch_statistics,
+            dtype,
+        )
+        attach(self)
+
+    @classmethod
+    def from_torch_args(
+        cls,
+        num_features,
+        eps=1e-5,
+        momentum=0.1,
+        affine=True,
+        track_running_stats=True,
+        dtype=None,
+        *,
+        bias=True,
+    ):
+        """Build a layer from the arguments of `torch.nn.BatchNorm3d`, which but for bias are
+        also those of `mindspore.mint.nn.BatchNorm3d` and announced for `nn.BatchNorm3d`.
+
+        Args:
+            num_features: C, at least 1.
+            eps: added to the variance. Default: 1e-5.
+            momentum: weight of the *new* value in the moving statistics, 0 to 1; the
+                layer's own momentum is 1 - momentum. Default: 0.1.
+            affine: whether gamma and beta are trained. Default: True.
+            track_running_stats: False normalises by the batch in evaluation, too
+                (`use_batch_statistics=True`). Default: True.
+            dtype: of the parameters; None is float32.
+            bias: False: beta stays 0 and is not trained. Default: True.
+
+        Returns:
+            A layer in evaluation mode as every new Cell; PyTorch's start in training mode.
+
+        Raises:
+            TypeError, ValueError: as the class; ValueError also for momentum None with
+                track_running_stats, because there is no cumulative average here.
+        """
+        if not isinstance(bias, bool):
+            raise TypeError(f"'bias' must be a bool, got {bias!r} ({type(bias).__name__})")
+        momentum, use_batch_statistics = from_torch_style(momentum, track_running_stats)
+        layer = cls(
+            num_features,
+            eps,
+            momentum,
+            affine,
+            use_batch_statistics=use_batch_statistics,
+            dtype=ms.float32 if dtype is None else dtype,
+        )
+        layer.bn2d.beta.requires_grad = affine and bias
+        return layer
+
+    def _construct_stock(self, x):
+        """What an export computes with: its file has to load where bn3d is not."""
+        n, c, d, h, w = x.shape
+        return self.bn2d(x.reshape(n, c, d * h, w)).reshape(n, c, d, h, w)
+
+    def construct(self, x):
+        """Normalise x; see the class."""
+        if not isinstance(x, ms.Tensor):
+            _refuse(type(x))
+        bn = self._bn2d
+        _check_input(x.shape, x.dtype, bn.num_features)
+        if execution.is_exporting():
+            return self._construct_stock(x)
+        threads.follow()
+        if execution.splits_batches():
+            _refuse_to_be_split()
+        if not execution.is_compiling() and self.mixed_precision_type in execution.TO_FLOAT:
+            # A graph has cast it already. In PyNative mode `to_float` casts what operators get,
+            # but a backend keeps its own out of that.
+            x = ops.cast(x, execution.TO_FLOAT[self.mixed_precision_type])
+        if _is_half(x.dtype) and (
+            execution.is_widening()
+            or (execution.is_compiling() and ops.exp(self._half).dtype == ms.float32)
+        ):
+            # Mixed precision at level "auto" computes exp, and BatchNorm, in float32; our
+            # operators are not on its list.
+            x = ops.cast(x, ms.float32)
+        if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
+            settings = self._settings
+            if execution.is_recomputing():
+                settings = self._settings_without_update
+            outputs = self._forward_training(
+                x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings
+            )
+            return outputs[0]
+        return self._forward_inference(
+            x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
+        )
+
+    def _init_check(self):
+        """Give parameters built under `no_init_parameters` their values, at the first call in
+        PyNative mode. A cell does that for its own ones, when it is called; bn2d never is.
+        """
+        super()._init_check()
+        self._bn2d._init_check()
+
+    @property
+    def _bn2d(self):
+        return child.unwrapped(self)
+
+    def __setattr__(self, name, value):
+        if name in ("eps", "momentum") and "_settings" in vars(self):
+            fixed = dict(zip(("eps", "momentum"), fixed_settings(self), strict=True))[name]
+            if value != fixed:
+                warnings.warn(
+                    f"BatchNorm3d: {name} = {value!r} changes nothing: it was fixed at {fixed!r} "
+                    "when the layer was built, as in mindspore.nn.BatchNorm3d",
+                    stacklevel=2,
+                )
+        super().__setattr__(name, value)
+
+    def extend_repr(self):
+        return f"backend={self._backend}"  # the child bn2d says the rest
+
+    def __getstate__(self):
+        return get_state(self)
+
+    def __setstate__(self, state):
+        set_state(self, state, functools.partial(attach, self))
+
+
+def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype):
+    def fail(error, name, must, got):
+        raise error(f"BatchNorm3d: '{name}' must be {must}, got {got!r} ({type(got).__name__})")
+
+    if isinstance(num_features, bool) or not isinstance(num_features, int):
+        fail(TypeError, "num_features", "an int", num_features)
+    if num_features < 1:
+        fail(ValueError, "num_features", "at least 1", num_features)
+    if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
+        fail(TypeError, "eps", "a number", eps)
+    if not (math.isfinite(eps) and eps >= 0):
+        fail(ValueError, "eps", "finite and not negative", eps)
+    if momentum is None:
+        raise TypeError(
+            "BatchNorm3d: 'momentum' must be a number from 0 to 1, got None; the cumulative "
+            "average that None means in PyTorch does not exist here"
+        )
+    if isinstance(momentum, bool) or not isinstance(momentum, numbers.Real):
+        fail(TypeError, "momentum", "a number from 0 to 1", momentum)
+    if not 0 <= momentum <= 1:
+        fail(ValueError, "momentum", "a number from 0 to 1", momentum)
+    if not isinstance(affine, bool):
+        fail(TypeError, "affine", "a bool", affine)
+    if use_batch_statistics is not None and not isinstance(use_batch_statistics, bool):
+        fail(TypeError, "use_batch_statistics", "a bool or None", use_batch_statistics)
+    if dtype not in _DTYPES:
+        fail(TypeError, "dtype", "a floating-point dtype of MindSpore", dtype)
+
+
+def _check_inits(*inits):
+    names = ("gamma_init", "beta_init", "moving_mean_init", "moving_var_init")
+    for name, init in zip(names, inits, strict=True):
+        if isinstance(init, bool):
+            raise TypeError(
+                f"BatchNorm3d: '{name}' must be a Tensor, number, str or Initializer, got {init} "
+                "(bool)"
+            )
+
+
+@ops.constexpr
+def _is_half(dtype):
+    return dtype in (ms.float16, ms.bfloat16)
+
+
+def _wrong_type(got):
+    return TypeError(
+        f"BatchNorm3d: x must be a Tensor of float32, float16, bfloat16 or float64, got {got}"
+    )
+
+
+@ops.constexpr
+def _refuse(kind):
+    raise _wrong_type(type_name(kind) if isinstance(kind, type) else kind)
+
+
+@ops.constexpr
+def _refuse_to_be_split():
+    raise RuntimeError(
+        f"BatchNorm3d: parallel_mode {ms.get_auto_parallel_context('parallel_mode')!r} splits "
+        "operators over devices, and MindSpore does not know how to split those of bn3d: use "
+        "bn3d.restore(net) or mindspore.nn.BatchNorm3d in this mode, or data_parallel, with "
+        "bn3d.swap(net, sync=True) for statistics over all devices"
+    )
+
+
+@ops.constexpr
+def _check_input(shape, dtype, num_features):
+    if dtype not in _DTYPES:
+        raise _wrong_type(repr(dtype))
+    if shape is None:
+        return  # a rank that is not known yet
+    if len(shape) != 5:
+        raise ValueError(
+            f"BatchNorm3d: x must have 5 dimensions (N, C, D, H, W), got shape {tuple(shape)}"
+        )
+    if shape[1] not in (num_features, -1, None):
+        raise ValueError(
+            f"BatchNorm3d: x must have num_features = {num_features} channels, got {shape[1]} "
+            f"in shape {tuple(shape)}"
+        )
+
+
+execution.keep_in_rewrites(BatchNorm3d)

@@ -1,0 +1,1 @@
+"""Every name that MindSpore does not document, and only here."""

@@ -1,0 +1,175 @@
+"""`freeze` fixes batch norm for fine-tuning, `unfreeze` lets it train again."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from mindspore import Parameter, nn
+
+from bn3d.layers.child import unwrapped
+from bn3d.networks import torch_layers
+from bn3d.networks.cells import cells, check_net, forget_compiled, living_cells
+
+__all__ = ["freeze", "is_frozen", "stay_frozen", "unfreeze"]
+
+_BEFORE = "_bn3d_before_freeze"
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a layer was before it was frozen, and whether gamma and beta are frozen as well."""
+
+    use_batch_statistics: bool | None
+    gamma_trained: bool
+    beta_trained: bool
+    affine: bool
+
+    def of(self, bn: nn.Cell) -> list[tuple[Parameter, bool]]:
+        """Gamma and beta of the layer's child, and whether each was trained."""
+        return [(bn.gamma, self.gamma_trained), (bn.beta, self.beta_trained)]
+
+
+def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
+    """Let every BatchNorm3d of a network, of bn3d or stock, normalise by its moving statistics
+    and leave them as they are, in training mode, too.
+
+    The next `set_train()` does not undo it. Freeze before the optimizer is built, so that it
+    gets what is still trained. Compiled graphs compile again, as after `swap`.
+
+    Args:
+        net: the network, or a bare layer.
+        affine: also fix gamma and beta (`requires_grad=False`).
+
+    Returns:
+        The names of the layers that are frozen now.
+
+    Raises:
+        TypeError: `net` is no Cell, or `affine` no bool.
+        ValueError: the network has no BatchNorm3d, or one that tracks no statistics, or a
+            stock layer with PyTorch's arguments.
+
+    Nothing was changed when it raises.
+    """
+    if not isinstance(affine, bool):
+        raise TypeError(f"'affine' must be a bool, got {affine!r} ({type(affine).__name__})")
+    layers = _layers(net)
+    if not layers:
+        raise ValueError(f"bn3d.freeze found no BatchNorm3d in {type(net).__name__}")
+    for name, layer in layers:
+        if not hasattr(layer, "bn2d"):
+            raise ValueError(
+                f"bn3d.freeze: {name or 'the layer'} is a stock layer with PyTorch's arguments: "
+                "bn3d.swap(net) first"
+            )
+        if unwrapped(layer).use_batch_statistics is True:
+            raise ValueError(
+                f"bn3d.freeze: {name or 'the layer'} normalises by the batch always "
+                "(use_batch_statistics=True); it has no statistics of use to freeze"
+            )
+    children = [unwrapped(layer) for _, layer in layers]
+    trained = _trained_before()
+    with ExitStack() as undo:
+        # Every state is recorded before the first change: layers may share gamma and beta.
+        records = []
+        for bn in children:
+            before = vars(bn).get(_BEFORE)
+            records.append(
+                _Before(
+                    before.use_batch_statistics if before else bn.use_batch_statistics,
+                    before.gamma_trained if before else trained(bn.gamma),
+                    before.beta_trained if before else trained(bn.beta),
+                    affine or (before is not None and before.affine),
+                )
+            )
+        for bn, record in zip(children, records, strict=True):
+            undo.callback(_put_back, bn, *_state(bn))
+            object.__setattr__(bn, _BEFORE, record)
+            bn.use_batch_statistics = False
+            if affine:
+                bn.gamma.requires_grad = bn.beta.requires_grad = False
+        forget_compiled(net)
+        undo.pop_all()
+    return [name for name, _ in layers]
+
+
+def unfreeze(net: nn.Cell) -> list[str]:
+    """Undo `freeze`: what was trained before it is trained again. Gamma and beta that are also
+    in a layer elsewhere, which is still frozen with `affine=True`, stay frozen with it.
+
+    Returns:
+        The names of the layers that were frozen.
+
+    Raises:
+        TypeError: `net` is no Cell.
+    """
+    frozen = [(name, unwrapped(layer)) for name, layer in _layers(net) if is_frozen(layer)]
+    if not frozen:
+        return []
+    records = [vars(bn)[_BEFORE] for _, bn in frozen]
+    with ExitStack() as undo:
+        for _, bn in frozen:
+            undo.callback(_put_back, bn, *_state(bn))
+        for (_, bn), record in zip(frozen, records, strict=True):
+            bn.use_batch_statistics = record.use_batch_statistics
+            object.__delattr__(bn, _BEFORE)
+        still_frozen = _frozen_parameters()
+        for (_, bn), record in zip(frozen, records, strict=True):
+            for parameter, was_trained in record.of(bn):
+                if id(parameter) not in still_frozen:
+                    parameter.requires_grad = was_trained
+        forget_compiled(net)
+        undo.pop_all()
+    return [name for name, _ in frozen]
+
+
+def is_frozen(layer: nn.Cell) -> bool:
+    """Whether `freeze` fixed a layer."""
+    return hasattr(layer, "bn2d") and hasattr(unwrapped(layer), _BEFORE)
+
+
+def stay_frozen(old: nn.Cell, new: nn.Cell) -> None:
+    """Freeze the new child of a layer if its old one is."""
+    before = vars(old).get(_BEFORE)
+    if before is not None:
+        changed = replace(before, use_batch_statistics=new.use_batch_statistics)
+        object.__setattr__(new, _BEFORE, changed)
+        new.use_batch_statistics = False
+
+
+def _layers(net: nn.Cell) -> list[tuple[str, nn.Cell]]:
+    check_net(net)
+    return [(name, cell) for name, cell in cells(net) if isinstance(cell, torch_layers.STOCK)]
+
+
+def _frozen_parameters() -> dict[int, bool]:
+    """By id of each gamma and beta that `freeze` fixed anywhere, whether it was trained before.
+    Copies and unpickled networks are found as well, so it is asked of the layers themselves.
+    """
+    return {
+        id(parameter): was_trained
+        for cell in living_cells()
+        if (record := vars(cell).get(_BEFORE)) is not None and record.affine
+        for parameter, was_trained in record.of(cell)
+    }
+
+
+def _trained_before():
+    frozen = _frozen_parameters()
+    return lambda parameter: frozen.get(id(parameter), parameter.requires_grad)
+
+
+def _state(bn: nn.Cell) -> tuple:
+    return (
+        vars(bn).get(_BEFORE),
+        bn.use_batch_statistics,
+        bn.gamma.requires_grad,
+        bn.beta.requires_grad,
+    )
+
+
+def _put_back(bn: nn.Cell, before: _Before | None, *state: bool | None) -> None:
+    vars(bn).pop(_BEFORE, None)
+    if before is not None:
+        object.__setattr__(bn, _BEFORE, before)
+    bn.use_batch_statistics, bn.gamma.requires_grad, bn.beta.requires_grad = state

@@ -1,0 +1,69 @@
+"""Stock layers with PyTorch's arguments and parameter names: `mindspore.mint.nn.BatchNorm3d`
+today, and `mindspore.nn.BatchNorm3d` as MindSpore announces it.
+
+`adopt` gives such a layer the child `bn2d` that `bn3d.BatchNorm3d` computes with, around the
+very same `Parameter` objects, so their names, their order and checkpoints stay as they are.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import mint, nn, ops
+
+from bn3d.layers.child import BatchNorm2d
+from bn3d.layers.torch_arguments import from_torch_style
+
+__all__ = ["STOCK", "adopt", "is_new_style", "reason_against", "release"]
+
+STOCK = tuple({nn.BatchNorm3d, mint.nn.BatchNorm3d})
+
+
+def is_new_style(cell: nn.Cell) -> bool:
+    """Whether a stock layer has `running_mean` and `track_running_stats` instead of `bn2d`."""
+    return hasattr(cell, "track_running_stats") and hasattr(cell, "running_mean")
+
+
+def reason_against(cell: nn.Cell) -> str | None:
+    """Why `adopt` does not take a layer, None if it does."""
+    try:
+        _style(cell)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def adopt(cell: nn.Cell) -> None:
+    """Give a layer the child `bn2d`. What it lacks for want of affine or of statistics are
+    ones and zeros there, Tensors: as Parameters they would get into checkpoints.
+    """
+    momentum, use_batch_statistics = _style(cell)
+    if cell.running_mean is None:
+        momentum = 1.0  # nothing is updated
+
+    def or_constant(parameter, fill):
+        return fill((cell.num_features,), ms.float32) if parameter is None else parameter
+
+    inner = BatchNorm2d(
+        cell.num_features,
+        float(cell.eps),
+        momentum,
+        use_batch_statistics,
+        moving_mean=or_constant(cell.running_mean, ops.zeros),
+        moving_variance=or_constant(cell.running_var, ops.ones),
+        gamma=or_constant(cell.weight, ops.ones),
+        beta=or_constant(cell.bias, ops.zeros),
+    )
+    inner.set_train(cell.training)
+    # Not by assignment, which would rename the parameters after the new child.
+    cell._cells["bn2d"] = inner
+
+
+def release(cell: nn.Cell) -> None:
+    """Take the child away again."""
+    del cell._cells["bn2d"]
+
+
+def _style(cell: nn.Cell) -> tuple[float, bool | None]:
+    return from_torch_style(
+        cell.momentum, bool(cell.track_running_stats), cell.running_mean is not None
+    )
