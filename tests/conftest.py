@@ -23,7 +23,7 @@ def mode(request):
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-@pytest.fixture(params=["native", "composed"])
+@pytest.fixture(params=["native", "composed", "numpy"])
 def backend(request, monkeypatch):
     """Runs a test with each backend of a CPU."""
     monkeypatch.setenv(bn3d.backends.ENVIRONMENT_VARIABLE, request.param)

@@ -16,11 +16,11 @@ from mindspore import Tensor, mint, nn
 from typer.testing import CliRunner
 
 import bn3d
-from archives import archive
 from bn3d import backends
 from bn3d.backends import library, process_groups
 from bn3d.backends.process_groups import Membership
 from bn3d.commands.cli import app
+from support.archives import archive
 
 # The constructor: argument, values, error, what the text says besides the argument's name.
 NO_NUMBERS = ["1", b"1", None, [1], (1,), {}, object(), 1j, np.ones(2), Tensor([1.0, 2.0]), max]

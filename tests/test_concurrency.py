@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import bn3d
-import c_interface
+from support import c_interface
 
 SHAPE = (2, 3, 9, 30, 41)  # large enough for the pool of threads
 

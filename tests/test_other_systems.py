@@ -98,3 +98,19 @@ def test_the_native_library_is_built_for_linux_only(tmp_path, system):
     assert done.returncode == 0, done.stderr
     assert f"The native CPU operator is not for {system}" in done.stdout
     assert not (tmp_path / "op_impl").exists()
+
+
+def test_the_numpy_backend_trains(child_environment):
+    program = """
+import mindspore as ms, numpy as np
+import bn3d
+os.environ["BN3D_BACKEND"] = "numpy"
+for mode in (ms.PYNATIVE_MODE, ms.GRAPH_MODE):
+    ms.set_context(mode=mode)
+    layer = bn3d.BatchNorm3d(3).set_train()
+    x = ms.Tensor(np.random.default_rng(0).standard_normal((2, 3, 2, 2, 2)).astype(np.float32))
+    _, (_, dbeta) = ms.grad(layer, 0, layer.trainable_params())(x)
+    print(bn3d.cross_check(layer, x).ok, dbeta.asnumpy())
+"""
+    done = run(program, child_environment)
+    assert done.stdout.splitlines()[-2:] == ["True [16. 16. 16.]"] * 2, done.stderr

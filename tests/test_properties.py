@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from mindspore import Tensor
 
 import bn3d
-import c_interface
 from bn3d import reference
 from bn3d.backends import library
+from support import c_interface
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 for name, cases in (("short", 25), ("long", 500)):

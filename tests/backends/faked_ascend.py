@@ -28,7 +28,7 @@ def primitives() -> dict:
 
     found = {}
     for name in ("reduce", "apply", "grad_reduce", "grad_apply"):
-        primitive = getattr(ascend, name)
+        primitive = getattr(ascend.BACKEND.operators, name)
         attributes = {key: _plain(value) for key, value in primitive.attrs.items()}
         volume, channel = (2, 3, 4, 5, 6), (3,)
         kinds = [channel if n not in ("x", "dy") else volume for n in attributes["input_names"]]

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from types import ModuleType
 
 import mindspore as ms
 import pytest
 from mindspore import nn, ops
 
 from bn3d import BatchNorm3d, backends
-from bn3d.backends import native
+from bn3d.backends import Backend, native
 from bn3d.operators import OPERATORS
 
 _OPERATORS = {operator.type: operator for operator in OPERATORS}
 
 
-def ascend_on_cpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """`bn3d.backends.ascend`, imported over the CPU's operators, until the patch ends."""
+def ascend_on_cpu(monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """The Ascend backend, imported over the CPU's operators, until the patch ends."""
 
     def custom(func, **arguments):
         assert arguments["reg_info"]["op_name"]
@@ -34,12 +33,12 @@ def ascend_on_cpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     with monkeypatch.context() as importing:
         importing.setattr(ops, "Custom", custom)
         spec.loader.exec_module(module)
-    return module
+    return module.BACKEND
 
 
-def use(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def use(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let layers that are built from now on compute with a backend."""
-    choice = backends.Choice("standin", backend)
+    choice = backends.Choice(backend)
     monkeypatch.setattr(backends, "choose", lambda device_target=None: choice)
 
 

@@ -4,7 +4,7 @@ judge and against the CPU backend.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import dataclasses
 
 import mindspore as ms
 import numpy as np
@@ -14,8 +14,9 @@ from mindspore import nn, ops
 from backends import standin
 from bn3d import BatchNorm3d, reference
 from bn3d.backends import native, split
-from bn3d.backends.split_cells import Operators
+from bn3d.backends.backend import Operators
 
+NATIVE = native.BACKEND.operators
 SHAPE = (2, 3, 4, 5, 6)
 TOLERANCE = {"float32": 3e-6, "float16": 1e-3, "bfloat16": 1.6e-2}
 
@@ -145,8 +146,9 @@ def test_a_far_mean_at_the_first_step_costs_no_digits(mode, mean):
 @pytest.mark.parametrize("compiled", [None, ms.jit])
 def test_mixed_precision_leaves_the_statistics_in_float32(mode, compiled, monkeypatch):
     """In float16 the sums would overflow."""
-    functions = split.build(native, compiled=compiled)
-    standin.use(SimpleNamespace(**functions._asdict(), settings=split.settings), monkeypatch)
+    functions = split.build(NATIVE, compiled=compiled)
+    backend = dataclasses.replace(native.BACKEND, settings=split.settings, **functions._asdict())
+    standin.use(backend, monkeypatch)
     x, _ = volumes(300.0, dtype="float16")
     layer = BatchNorm3d(3, momentum=0.0).to_float(ms.float16).set_train()
     y = layer(ms.Tensor(x))
@@ -200,7 +202,7 @@ def refusing(name):
 
     def call(*inputs):
         assert inputs[0].size, name
-        return getattr(native, name)(*inputs)
+        return getattr(NATIVE, name)(*inputs)
 
     return call
 
@@ -308,7 +310,7 @@ def test_gradient_of_the_gradient_equals_the_composed_backend(mode, training):
 
         return ms.grad(penalty, (0, 1))(x, gamma)
 
-    got = second(*split.build(native), (1e-5, 1.0, 2))
+    got = second(*split.build(NATIVE), (1e-5, 1.0, 2))
     want = second(composed.forward_training, composed.forward_inference, (1e-5, 1.0))
     for mine, other in zip(got, want, strict=True):
         scale = np.abs(other.asnumpy()).max()
@@ -326,7 +328,7 @@ def test_operators_are_called_in_this_order_with_these_shapes(reductions):
                 sum(i.ndim == 1 for i in inputs)
             )
             calls.append((name, [i.ndim for i in inputs]))
-            return getattr(native, name)(*inputs)
+            return getattr(NATIVE, name)(*inputs)
 
         return call
 

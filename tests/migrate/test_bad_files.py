@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from archives import archive
 from bn3d.commands.cli import app
 from migrate.resnets import ResNet, torch_resnet
+from support.archives import archive
 
 
 def state(change=lambda weight: weight):

@@ -15,8 +15,8 @@ import pytest
 from mindspore import nn, ops
 
 import bn3d
-from layers import ways_to_recompute
 from support.folding import Base, assert_folded_alike, randomized, volume
+from support.layers import ways_to_recompute
 
 
 class MixinMethod:

@@ -151,3 +151,12 @@ def test_process_groups(saved, number):
 def test_a_rank_that_does_not_exist(saved):
     for rank in load(saved(4), "refusal", 4):
         assert "'process_groups' must hold ranks from 0 to 3, got 4" in str(rank["text"])
+
+
+def test_cross_check_judges_the_batch_of_all_ranks(saved):
+    for rank in load(saved(2), "cross-checked", 2):
+        assert rank["ok"].tolist() == [True, False]
+        assert set(rank["compared"]) == {
+            *("y", "dx", "dgamma", "dbeta"),
+            *("moving_mean", "moving_variance"),
+        }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import pickle
 import runpy
 from pathlib import Path
-from types import ModuleType
 
 import mindspore as ms
 import numpy as np
@@ -17,6 +17,7 @@ from mindspore import nn
 import bn3d
 from bn3d import backends, reference
 from bn3d.backends import split, synchronised
+from bn3d.backends.backend import Operators
 from bn3d.backends.process_groups import Membership
 
 
@@ -180,7 +181,7 @@ def test_one_all_reduce_in_each_direction(monkeypatch, channels, devices):
 
     monkeypatch.setattr(synchronised.ops, "AllReduce", all_reduce)
     membership = Membership(f"not there, of {devices}", devices, place=1)
-    forward = synchronised.build(backends.choose().module, membership).forward_training
+    forward = synchronised.build(backends.choose().backend, membership).forward_training
     bn = nn.BatchNorm3d(channels).bn2d
 
     def loss(x, gamma, beta):
@@ -198,8 +199,6 @@ def test_one_all_reduce_in_each_direction(monkeypatch, channels, devices):
 def test_operators_get_no_dtype_that_they_do_not_take(monkeypatch):
     """As on ascend910, which has no bfloat16, and on Ascend of float64."""
     monkeypatch.setattr(synchronised.ops, "AllReduce", lambda _operation, _group: lambda sums: sums)
-    backend = ModuleType("takes float32")
-    backend.VOLUME_DTYPES = (ms.float32,)
     given = []
 
     def recorded(operator):
@@ -209,9 +208,9 @@ def test_operators_get_no_dtype_that_they_do_not_take(monkeypatch):
 
         return call
 
-    native = backends.choose().module
-    for name in ("reduce", "apply", "grad_reduce", "grad_apply"):
-        setattr(backend, name, recorded(getattr(native, name)))
+    native = backends.choose().backend
+    operators = Operators(*map(recorded, native.operators))
+    backend = dataclasses.replace(native, operators=operators, dtypes=("float32",))
     forward = synchronised.build(backend, Membership("not there, of 1", 1, 0)).forward_training
     bn = nn.BatchNorm3d(3).bn2d
 

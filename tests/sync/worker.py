@@ -101,6 +101,22 @@ def grouped(case: Case, rank: int, groups: list[list[int]]) -> dict[str, np.ndar
     return {"y": layer(ms.Tensor(case.shard(case.step(0)[0], rank))).asnumpy()}
 
 
+def cross_checked(case: Case, rank: int) -> dict[str, np.ndarray]:
+    """Errors of a layer and of one that forgets the other devices."""
+    x = ms.Tensor(case.shard(case.step(0)[0], rank))
+    right = bn3d.SyncBatchNorm3d(CHANNELS, eps=EPS).set_train()
+    wrong = bn3d.SyncBatchNorm3d(CHANNELS, eps=EPS).set_train()
+    alone = bn3d.BatchNorm3d(CHANNELS, eps=EPS)
+    wrong._forward_training, wrong._settings = alone._forward_training, alone._settings
+    reports = [bn3d.cross_check(layer, x) for layer in (right, wrong)]
+    for report in reports:
+        print(report, flush=True)
+    return {
+        "ok": np.array([report.ok for report in reports]),
+        "compared": np.array(sorted(q.name for q in reports[0].layers[0].quantities)),
+    }
+
+
 def refusal(groups: list) -> str:
     try:
         bn3d.SyncBatchNorm3d(CHANNELS, process_groups=groups)
@@ -126,6 +142,7 @@ def main(folder: Path) -> None:
     ms.set_context(mode=ms.PYNATIVE_MODE)
     if size == 2:
         save("second order", second_order(SECOND_ORDER, rank))
+        save("cross-checked", cross_checked(SECOND_ORDER, rank))
     else:
         for number, groups in enumerate(GROUPS):
             save(f"groups {number}", grouped(CASES[size][0], rank, groups))

@@ -1,5 +1,7 @@
 """The gradient is that of what the forward pass computed, whatever changed in between."""
 
+import dataclasses
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from backends import standin
 from bn3d import reference
 from bn3d.backends import native, split, synchronised
 from bn3d.backends.process_groups import Membership
-from layers import GAMMA, OURS, volume
+from support.layers import GAMMA, OURS, volume
 
 MEAN, VARIANCE = np.array([0.5, -1, 2]), np.array([1, 2, 3])
 BETA = np.array([1, 0, -1])
@@ -25,10 +27,12 @@ def backend(request, monkeypatch):
         standin.use(standin.ascend_on_cpu(monkeypatch), monkeypatch)
     else:
         monkeypatch.setattr(synchronised.ops, "AllReduce", lambda _operation, _group: ops.identity)
-        functions = synchronised.build.__wrapped__(native, Membership("of 1", 1, 0))
-        module = type(native)("synchronised")
-        vars(module).update(functions._asdict(), settings=split.settings)
-        standin.use(module, monkeypatch)
+        membership = Membership("of 1", 1, 0)
+        functions = synchronised.build.__wrapped__(native.BACKEND, membership)
+        backend = dataclasses.replace(
+            native.BACKEND, settings=split.settings, **functions._asdict()
+        )
+        standin.use(backend, monkeypatch)
     return request.param
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "audit_offline.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "audit_offline.py"
 LOCK = "# Python 3.11\nSome.Package==2.1.0  # MIT\nother==1.0  # BSD\n"
 
 RANGE = (

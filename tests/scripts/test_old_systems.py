@@ -15,7 +15,7 @@ import pytest
 import bn3d
 from bn3d.backends import library as installed
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 MACHINE = platform.machine()
 # What auditwheel allows for manylinux_2_28: openEuler 20.03 has this glibc, and GCC 7.3.
 LIMITS = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}

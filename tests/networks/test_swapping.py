@@ -11,7 +11,7 @@ import pytest
 from mindspore import Tensor, amp, nn, ops
 
 import bn3d
-from layers import ways_to_recompute
+from support.layers import ways_to_recompute
 from support.networks import LookAlike
 
 

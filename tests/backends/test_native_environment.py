@@ -8,8 +8,8 @@ import pytest
 from mindspore import Tensor, ops
 
 import bn3d
-import c_interface
 from bn3d import backends, reference
+from support import c_interface
 
 SHAPE = (2, 3, 5, 7, 11)  # 385 values in a run: not a multiple of any vector's length
 # Within the subnormal numbers of each dtype, several digits of them.

@@ -12,7 +12,18 @@ from mindspore.nn.utils import no_init_parameters
 
 import bn3d
 from bn3d import reference
-from layers import OURS, SHAPE, STOCK, Around, InNetwork, assert_same, layer, moving, step, volume
+from support.layers import (
+    OURS,
+    SHAPE,
+    STOCK,
+    Around,
+    InNetwork,
+    assert_same,
+    layer,
+    moving,
+    step,
+    volume,
+)
 
 
 def test_the_constructor_is_stocks():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 SOURCED = {"arguments.sh", "setup_venv.sh"}
 # Not yet so: they take any argument for a version or for nothing.
 OTHERS = {"test_versions.sh", "lock.py"}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import c_interface
 from bn3d import reference
 from bn3d.backends import library
+from support import c_interface
 
 # Vector and block edges: below, at and above 8, 32 and 2048 values in a run and in a channel.
 SHAPES = [

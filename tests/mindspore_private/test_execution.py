@@ -4,7 +4,18 @@ import mindspore as ms
 import pytest
 from mindspore import Tensor, nn, ops
 
-from layers import OURS, SHAPE, STOCK, Around, InNetwork, assert_same, layer, moving, step, volume
+from support.layers import (
+    OURS,
+    SHAPE,
+    STOCK,
+    Around,
+    InNetwork,
+    assert_same,
+    layer,
+    moving,
+    step,
+    volume,
+)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["network", "layer"])

@@ -1,5 +1,7 @@
 """A channel without variance, and no eps: beta while training, as in PyTorch's operator."""
 
+import dataclasses
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -66,10 +68,12 @@ def backend(request, monkeypatch):
         standin.use(standin.ascend_on_cpu(monkeypatch), monkeypatch)
     else:
         monkeypatch.setattr(synchronised.ops, "AllReduce", lambda _operation, _group: ops.identity)
-        functions = synchronised.build.__wrapped__(native, Membership("of 1", 1, 0))
-        module = type(native)("synchronised")
-        vars(module).update(functions._asdict(), settings=split.settings)
-        standin.use(module, monkeypatch)
+        membership = Membership("of 1", 1, 0)
+        functions = synchronised.build.__wrapped__(native.BACKEND, membership)
+        backend = dataclasses.replace(
+            native.BACKEND, settings=split.settings, **functions._asdict()
+        )
+        standin.use(backend, monkeypatch)
     return request.param
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "ascend_first_session.sh"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "ascend_first_session.sh"
 
 # A python that says what it was asked and fails where the test wants it.
 PYTHON = """#!/bin/sh

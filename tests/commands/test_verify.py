@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from backends import standin
 from bn3d import backends
-from bn3d.backends import native
+from bn3d.backends.composed import BACKEND as COMPOSED
+from bn3d.backends.native import BACKEND as NATIVE
 from bn3d.commands.cli import app
 from bn3d.commands.verify import session
 from bn3d.commands.verify.check import Case, compare
@@ -53,8 +54,7 @@ def test_the_cpu_passes_and_the_file_has_every_result(tmp_path):
 def test_the_ascend_backend_over_the_operators_of_the_cpu_passes():
     with pytest.MonkeyPatch.context() as patch:
         ascend = standin.ascend_on_cpu(patch)
-        standin.use(ascend, patch)
-        patch.setattr(ascend, "DTYPES", ("float16",))
+        standin.use(dataclasses.replace(ascend, dtypes=("float16",)), patch)
         checks = list(session.verify(backends.choose(), (SHAPE,)))
     assert checks
     assert not [check for check in checks if not check.ok]
@@ -62,14 +62,13 @@ def test_the_ascend_backend_over_the_operators_of_the_cpu_passes():
 
 def broken(**replaced):
     """The native backend with other operators."""
-    names = ("settings", "forward_training", "forward_inference", "reduce", "apply")
-    kept = {name: getattr(native, name) for name in (*names, "grad_reduce", "grad_apply")}
-    return backends.Choice("broken", SimpleNamespace(**{**kept, **replaced}))
+    operators = NATIVE.operators._replace(**replaced)
+    return backends.Choice(dataclasses.replace(NATIVE, name="broken", operators=operators))
 
 
 def test_a_wrong_operator_fails_and_only_that():
     def apply(x, mean, multiplier, offset):
-        return native.apply(x, mean, multiplier, offset * 1.001)
+        return NATIVE.operators.apply(x, mean, multiplier, offset * 1.001)
 
     checks = list(session.verify(broken(apply=apply), (SHAPE,), ("PYNATIVE_MODE",)))
     wrong = {(check.subject, check.case.dtype) for check in checks if not check.ok}
@@ -98,7 +97,7 @@ def test_what_is_no_result(value):
 
 def test_a_failure_is_exit_code_1(monkeypatch):
     def grad_apply(*inputs):
-        return native.apply(inputs[0], *inputs[2:5])
+        return NATIVE.operators.apply(inputs[0], *inputs[2:5])
 
     choice = broken(grad_apply=grad_apply)
     monkeypatch.setattr(session, "set_device", lambda device: choice)
@@ -116,7 +115,7 @@ def test_a_device_that_is_not_there_is_exit_code_2():
 
 
 def test_a_backend_that_does_not_work_is_exit_code_2(monkeypatch):
-    passed_over = backends.Choice("composed", native, {"native": "no compiler"})
+    passed_over = backends.Choice(COMPOSED, {"native": "no compiler"})
     monkeypatch.setattr(backends, "choose", lambda device: passed_over)
     done = CliRunner().invoke(app, ["verify", "--quick"])
     assert done.exit_code == 2

@@ -108,7 +108,7 @@ def test_while_mindspore_runs_a_graph(tmp_path: Path, child_environment: dict):
 CHILD = """
 import multiprocessing, os, pathlib, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from bn3d.commands import interrupts
+from bn3d import interrupts
 
 def work():
     pathlib.Path("child").write_text(str(os.getpid()))
