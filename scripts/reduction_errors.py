@@ -16,7 +16,7 @@ import numpy as np
 
 from bn3d import reference
 from bn3d.backends import split
-from bn3d.backends.split_cells import Operators
+from bn3d.backends.backend import Operators
 
 SHAPE = (2, 4, 16, 56, 56)  # 100352 values a channel
 EPS = 1e-5

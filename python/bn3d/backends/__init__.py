@@ -1,28 +1,17 @@
 """The backends and the choice among them.
 
-Each backend is a module with
-
-    settings(eps, momentum) -> settings
-    forward_training(x, gamma, beta, moving_mean, moving_variance, settings) -> (y, ...)
-    forward_inference(x, gamma, beta, moving_mean, moving_variance, settings) -> y
-
-where x and y are (N, C, D, H, W) and the parameters (C,). `forward_training` also updates the
-moving statistics, unless momentum is 1. Each also offers the four operators of `bn3d.operators`
-as `reduce`, `apply`, `grad_reduce` and `grad_apply`; batches that span devices are computed with
-them, see `bn3d.backends.synchronised`. What only some have:
-
-    compiled        wraps what calls an operator in PyNative mode, as `mindspore.jit` does
-    VOLUME_DTYPES   dtypes of volumes that the operators take; without it all that layers take
-    DTYPES          their names
+Each backend is a module that ends with `BACKEND`, a `Backend`; importing it registers its
+operators.
+To add one: that module, its name in `BACKENDS`, and its device target in `_TARGETS`.
 
 | backend  | computes with                                       | runs on                  |
 |----------|-----------------------------------------------------|--------------------------|
 | ascend   | the operator package, four operators                | Ascend 910               |
 | native   | this package's C++ library, fused operators         | CPU, Linux               |
 | composed | MindSpore's own operators                           | any device, any platform |
+| numpy    | `bn3d.reference`, the judge of the others           | CPU; graphs on Linux     |
 
-There is none of NumPy: `ops.Custom(func_type="pyfunc")` of MindSpore 2.10 fails in PyNative mode
-when an operator meets a second shape. The NumPy formulas, `bn3d.reference`, judge the others.
+The last one is never chosen by itself.
 """
 
 from __future__ import annotations
@@ -33,19 +22,19 @@ import logging
 import os
 import platform
 from dataclasses import dataclass, field
-from types import ModuleType
 
 import mindspore as ms
 
 from bn3d.backends import ascend_obstacles
+from bn3d.backends.backend import Backend
 from bn3d.backends.library import LibraryError
 
-__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Choice", "choose"]
+__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Choice", "choose"]
 
 ENVIRONMENT_VARIABLE = "BN3D_BACKEND"
-BACKENDS = ("ascend", "native", "composed")
+BACKENDS = ("ascend", "native", "composed", "numpy")
 
-_TARGETS = {"ascend": "Ascend", "native": "CPU"}
+_TARGETS = {"ascend": "Ascend", "native": "CPU", "numpy": "CPU"}
 
 _logger = logging.getLogger("bn3d")
 
@@ -55,20 +44,17 @@ class Choice:
     """The backend that computes, and why no better one does.
 
     Attributes:
-        name: one of `BACKENDS`.
-        module: the backend itself.
+        backend: what computes.
         passed_over: what speaks against each backend that would have been better.
     """
 
-    name: str
-    module: ModuleType
+    backend: Backend
     passed_over: dict[str, str] = field(default_factory=dict)
 
     @property
-    def label(self) -> str:
-        """The name, and of the native library the instruction set: "native, avx2"."""
-        found = getattr(self.module, "LIBRARY", None)
-        return self.name if found is None else f"{self.name}, {found.instruction_set}"
+    def name(self) -> str:
+        """One of `BACKENDS`."""
+        return self.backend.name
 
 
 def choose(device_target: str | None = None) -> Choice:
@@ -106,7 +92,7 @@ def _choose(target: str, wanted: str) -> Choice:
                     better,
                     reason,
                 )
-            return Choice(name, importlib.import_module(f"bn3d.backends.{name}"), passed_over)
+            return Choice(importlib.import_module(f"bn3d.backends.{name}").BACKEND, passed_over)
         passed_over[name] = obstacle
     raise RuntimeError(
         f"{ENVIRONMENT_VARIABLE}={wanted}, but this backend does not work here: "
@@ -120,7 +106,7 @@ def _obstacle(name: str, target: str) -> str | None:
         return None
     if target != _TARGETS[name]:
         return f"it needs the device target {_TARGETS[name]}, this one is {target}"
-    if platform.system() != "Linux":
+    if platform.system() != "Linux" and name != "numpy":
         return f"mindspore.ops.Custom exists on Linux only, this is {platform.system()}"
     if name == "ascend" and (reason := ascend_obstacles.obstacle()) is not None:
         return reason
@@ -132,6 +118,8 @@ def _failure(name: str) -> str | None:
     try:
         importlib.import_module(f"bn3d.backends.{name}")
     except TypeError as error:
+        if "MS_CUSTOM_AOT_WHITE_LIST" not in os.environ:
+            return str(error)
         # MindSpore's answer to a library outside of that folder.
         return f"{error}; unset MS_CUSTOM_AOT_WHITE_LIST, or set it to a folder above that file"
     except (LibraryError, ValueError, RuntimeError, OSError) as error:

@@ -14,23 +14,13 @@ from mindspore import ops
 from mindspore.ops import CustomRegOp, DataType
 
 from bn3d.backends import split
-from bn3d.backends.ascend_obstacles import soc_name
-from bn3d.backends.split_cells import Operators
+from bn3d.backends.backend import Backend, Operators
+from bn3d.mindspore_private.device import soc_name
+from bn3d.mindspore_private.operators import for_ascend
 from bn3d.operators import OPERATORS, Operator
 from bn3d.opp.support import SOCS
 
-__all__ = [
-    "DTYPES",
-    "VOLUME_DTYPES",
-    "apply",
-    "compiled",
-    "forward_inference",
-    "forward_training",
-    "grad_apply",
-    "grad_reduce",
-    "reduce",
-    "settings",
-]
+__all__ = ["BACKEND"]
 
 _MINDSPORE = {
     "float16": (ms.float16, DataType.F16_Default),
@@ -39,10 +29,9 @@ _MINDSPORE = {
 }
 
 # What the package of this SoC takes; of all SoCs where its name is not known.
-DTYPES = tuple(
+_DTYPES = tuple(
     dict.fromkeys(name for soc in SOCS if soc_name() in (soc.name, None) for name in soc.dtypes)
 )
-VOLUME_DTYPES = tuple(_MINDSPORE[name][0] for name in DTYPES)
 
 
 def _custom(operator: Operator) -> ops.Custom:
@@ -52,7 +41,7 @@ def _custom(operator: Operator) -> ops.Custom:
         registration.input(index, tensor.name, "required")
     for index, tensor in enumerate(operator.outputs):
         registration.output(index, tensor.name, "required")
-    for name in DTYPES:
+    for name in _DTYPES:
         registration.dtype_format(
             *(
                 _MINDSPORE[name][1] if tensor.kind == "volume" else DataType.F32_Default
@@ -75,27 +64,21 @@ def _custom(operator: Operator) -> ops.Custom:
         func_type="aot",
         reg_info=registration.target("Ascend").get_op_info(),
     )
-    # Kernel by kernel: look for the operator itself and not for an aclnn function of its name.
-    custom.add_prim_attr("custom_aclop", True)
-    # Kernel by kernel: compile for the shapes that there are; the package has no other kernels.
-    custom.add_prim_attr("acl_op_jit_compile", True)
-    # Graph engine: volumes are NCDHW, so that it may convert to and from NDC1HWC0.
-    custom.add_prim_attr("io_format", "NCDHW")
-    # Graph engine: float32 stays so, whatever its precision mode asks of others (an int, as the
-    # fusion engine reads it).
-    custom.add_prim_attr("_keep_dtype", 1)
-    return custom
+    return for_ascend(custom)
 
 
-reduce, apply, grad_reduce, grad_apply = (_custom(operator) for operator in OPERATORS)
+_OPERATORS = Operators(*(_custom(operator) for operator in OPERATORS))
 
 # In PyNative mode MindSpore looks for aclnn functions only; a compiled function is launched
 # kernel by kernel, as in graph mode, and finds these operators.
-compiled = ms.jit
+_split = split.build(_OPERATORS, compiled=ms.jit, dtypes=_DTYPES)
 
-settings = split.settings
-forward_training, forward_inference = split.build(
-    Operators(reduce, apply, grad_reduce, grad_apply),
-    compiled=compiled,
-    dtypes=VOLUME_DTYPES,
+BACKEND = Backend(
+    "ascend",
+    split.settings,
+    _split.forward_training,
+    _split.forward_inference,
+    _OPERATORS,
+    dtypes=_DTYPES,
+    compiled=ms.jit,
 )

@@ -8,22 +8,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindspore._c_expression import MSContext
-
 import bn3d
+from bn3d.mindspore_private.device import soc_name
 from bn3d.opp import node
 from bn3d.opp.cann import DEFAULT_PLACES, CannError
 from bn3d.opp.payload import InstallError
 from bn3d.opp.status import status
 
-__all__ = ["obstacle", "obstacles", "soc_name"]
+__all__ = ["obstacle", "obstacles"]
 
 _logger = logging.getLogger("bn3d")
-
-
-def soc_name() -> str | None:
-    """The device as CANN spells its op-info, "ascend910" or "ascend910b"; None if unknown."""
-    return MSContext.get_instance().get_ascend_soc_version() or None
 
 
 def obstacle() -> str | None:

@@ -11,22 +11,10 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import Tensor, ops
 
+from bn3d.backends.backend import Backend, Operators
 from bn3d.mindspore_private.precision import unmixed
 
-__all__ = [
-    "AXES",
-    "apply",
-    "channel_mean",
-    "forward_inference",
-    "forward_training",
-    "grad_apply",
-    "grad_reduce",
-    "is_empty",
-    "normalize_by",
-    "per_channel",
-    "reduce",
-    "settings",
-]
+__all__ = ["AXES", "BACKEND", "channel_mean", "is_empty", "normalize_by", "per_channel"]
 
 AXES = (0, 2, 3, 4)
 
@@ -164,3 +152,12 @@ def _update(moving, batch, momentum, defined):
     new = momentum * old + (1 - momentum) * batch
     new = ops.stop_gradient(ops.select(defined, new, old))
     ops.assign(moving, ops.cast(new, moving.dtype))
+
+
+BACKEND = Backend(
+    "composed",
+    settings,
+    forward_training,
+    forward_inference,
+    Operators(reduce, apply, grad_reduce, grad_apply),
+)

@@ -7,12 +7,11 @@ gradient, an update of the moving statistics as well, would change the gradient.
 from __future__ import annotations
 
 from mindspore import ops
-from mindspore.common import _Function
 
 from bn3d.mindspore_private.execution import is_recording
 from bn3d.mindspore_private.precision import unmixed_call
 
-__all__ = ["copies", "copy", "parameter_at"]
+__all__ = ["copies", "copy"]
 
 
 def _each_anew(*vectors):
@@ -32,18 +31,3 @@ def copies(*vectors):
 def copy(vector):
     """The same of one vector, which a gradient towards it goes through, in either mode."""
     return ops.concat((vector,)) if is_recording() else vector
-
-
-class _ParameterAt(_Function):
-    @staticmethod
-    def forward(ctx, parameter, values):
-        return ops.concat((values,))
-
-    @staticmethod
-    def backward(ctx, dout):
-        return dout, None
-
-
-def parameter_at(parameter, values):
-    """Earlier values of a parameter; what is derived by them counts as derived by it."""
-    return _ParameterAt.apply(parameter, values)

@@ -23,13 +23,13 @@ from typing import NamedTuple
 import mindspore as ms
 from mindspore import ops
 
+from bn3d.backends.backend import Operators
 from bn3d.backends.composed import is_empty
 from bn3d.backends.snapshots import copy
 from bn3d.backends.split_cells import (
     NO_VALUES,
     Group,
     Inference,
-    Operators,
     Training,
     at_least_one,
     at_most_one,
@@ -71,7 +71,7 @@ def build(
     operators: Operators,
     group: Group | None = None,
     compiled: Callable[[Callable], Callable] | None = None,
-    dtypes: Collection | None = None,
+    dtypes: Collection[str] | None = None,
 ) -> Split:
     """A backend's `forward_training` and `forward_inference` from the four operators.
 
@@ -81,8 +81,8 @@ def build(
             alone.
         compiled: wraps what calls the operators, where nothing compiles it anyway, that is in
             PyNative mode; such as `mindspore.jit`.
-        dtypes: those of volumes that the operators take; the others are computed in float32.
-            Default: all.
+        dtypes: names of those of volumes that the operators take; the others are computed in
+            float32. Default: all.
     """
     training, inference = Training(operators, group), Inference(operators)
     of_nothing, inference_of_nothing = Training(NO_VALUES, group), Inference(NO_VALUES)
@@ -97,8 +97,10 @@ def build(
         normalize_by_batch = _unless_compiling(compiled, normalize_by_batch)
         normalize_by_constants = _unless_compiling(compiled, normalize_by_constants)
 
+    kept = None if dtypes is None else tuple(getattr(ms, name) for name in dtypes)
+
     def taken(x):
-        return x if dtypes is None or x.dtype in dtypes else ops.cast(x, ms.float32)
+        return x if kept is None or x.dtype in kept else ops.cast(x, ms.float32)
 
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""

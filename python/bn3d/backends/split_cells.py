@@ -5,25 +5,24 @@ All vectors are float32 (C,).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import mindspore as ms
 from mindspore import nn, ops
-from mindspore.ops.functional import isconstant
 
+from bn3d.backends.backend import Operators
 from bn3d.backends.composed import channel_mean
 from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
     gradient_of_gradient_training_by,
 )
+from bn3d.mindspore_private.execution import is_constant
 
 __all__ = [
     "NO_VALUES",
     "Group",
     "Inference",
     "InferenceGradient",
-    "Operators",
     "Training",
     "TrainingGradient",
     "at_least_one",
@@ -35,25 +34,19 @@ __all__ = [
 # A primitive: MindSpore 2.10 loses a Python function that two passes of a compiled gradient call,
 # a `construct` and its `bprop`, or a `bprop` and that one's `bprop`.
 _zeros_like = ops.ZerosLike()
-
-
-class Operators(NamedTuple):
-    """The four operators of `bn3d.operators`. A backend's module, which has them as well, does in
-    its place.
-    """
-
-    reduce: Callable
-    apply: Callable
-    grad_reduce: Callable
-    grad_apply: Callable
+_depend = ops.Depend()
 
 
 def _no_sums(x, shift):
     return _zeros_like(shift), _zeros_like(shift)
 
 
+# A graph leaves out what no result depends on. The collectives of this device would be missing
+# in the group, so what comes of them is passed through.
+
+
 def _no_volume(x, mean, multiplier, offset):
-    return x
+    return _depend(x, offset)
 
 
 def _no_gradient_sums(dy, x, mean):
@@ -61,7 +54,7 @@ def _no_gradient_sums(dy, x, mean):
 
 
 def _no_gradient(dy, x, mean, a, b, c):
-    return dy
+    return _depend(dy, c)
 
 
 # The operators for a batch without values.
@@ -203,7 +196,7 @@ def values_per_channel(x):
     """N*D*H*W: a number, so that what follows from it costs no operator, or a float32
     tensor (1,) where the shape is not known before the run.
     """
-    if isconstant(x.shape):
+    if is_constant(x.shape):
         n, _, d, h, w = x.shape
         return n * d * h * w
     sizes = float32(ops.TensorShape()(x))

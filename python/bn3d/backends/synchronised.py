@@ -20,13 +20,13 @@ about the weighted mean of the shifts.
 from __future__ import annotations
 
 import functools
-from types import ModuleType
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
 from bn3d.backends import split
+from bn3d.backends.backend import Backend
 from bn3d.backends.composed import AXES, is_empty
 from bn3d.backends.process_groups import Membership
 from bn3d.backends.split_cells import values_per_channel
@@ -45,14 +45,9 @@ def values_backward(channels: int) -> int:
 
 
 @functools.cache
-def build(backend: ModuleType, membership: Membership) -> split.Split:
+def build(backend: Backend, membership: Membership) -> split.Split:
     """The functions of a backend with batches that span the devices of a group."""
-    return split.build(
-        backend,
-        Group(membership),
-        getattr(backend, "compiled", None),
-        getattr(backend, "VOLUME_DTYPES", None),
-    )
+    return split.build(backend.operators, Group(membership), backend.compiled, backend.dtypes)
 
 
 class Group(nn.Cell):

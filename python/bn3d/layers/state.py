@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from bn3d import backends
 from bn3d.backends import split, synchronised
 from bn3d.backends.process_groups import Membership
 from bn3d.layers.child import BatchNorm2d, unwrapped
+from bn3d.mindspore_private import cells as private
 
 __all__ = ["attach", "attach_later", "detach", "fixed_settings", "get_state", "set_state"]
 
@@ -24,15 +24,14 @@ _ATTACHED = (
     "_half",
     "_backend",
 )
-_MADE_AGAIN = (*_ATTACHED, "_primitives", "_compile_cache", "_cells")
 
 
 def fixed_settings(cell: nn.BatchNorm3d) -> tuple[float, float]:
     """Eps and momentum of a stock cell, from the operator that it computes with: they were
     fixed when it was built, whatever was assigned to `cell.bn2d.eps` since.
     """
-    batch_norm = unwrapped(cell).bn_train
-    return float(batch_norm.epsilon), 1 - float(batch_norm.momentum)
+    eps, weight_of_new = private.settings_of_operator(unwrapped(cell))
+    return eps, 1 - weight_of_new
 
 
 def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
@@ -43,21 +42,20 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
         ValueError, RuntimeError: as `backends.choose` and the backend's `settings`; the cell is
             as it was.
     """
-    choice = backends.choose()
-    backend = choice.module
+    backend = backends.choose().backend
     functions, settings = backend, backend.settings
     if group is not None:
         functions, settings = synchronised.build(backend, group), split.settings
     eps, momentum = fixed_settings(cell)
-    values = (
-        functions.forward_training,
-        functions.forward_inference,
-        settings(eps, momentum),
-        settings(eps, 1.0),
-        Tensor([0], ms.float16),
-        choice.label,
-    )
-    for name, value in zip(_ATTACHED, values, strict=True):
+    attached = {
+        "_forward_training": functions.forward_training,
+        "_forward_inference": functions.forward_inference,
+        "_settings": settings(eps, momentum),
+        "_settings_without_update": settings(eps, 1.0),
+        "_half": Tensor([0], ms.float16),
+        "_backend": backend.label,
+    }
+    for name, value in attached.items():
         nn.Cell.__setattr__(cell, name, value)  # not by a __setattr__ of the network's own
 
 
@@ -83,8 +81,8 @@ def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:
     return {
         "eps": eps,
         "momentum": momentum,
-        "cell": _without_operators(cell),
-        "bn2d": (type(inner), _without_operators(inner)),
+        "cell": private.state_without_operators(cell, _ATTACHED),
+        "bn2d": (type(inner), private.state_without_operators(inner, _ATTACHED)),
         "around bn2d": None if inner is cell.bn2d else (type(cell.bn2d), cell.bn2d.dtype),
     }
 
@@ -96,13 +94,12 @@ def set_state(cell: nn.BatchNorm3d, state: dict[str, Any], attach: Callable[[], 
     inner_class, inner_state = state["bn2d"]
     operators = _cell_like(inner_class, state["eps"], state["momentum"])
     inner = inner_class.__new__(inner_class)
-    _set_with_operators(inner, inner_state, operators.bn2d)
+    private.set_state_with_operators(inner, inner_state, operators.bn2d)
     if state["around bn2d"] is not None:
         wrapper, dtype = state["around bn2d"]
         inner = wrapper(inner, dtype)
-    _set_with_operators(cell, state["cell"], operators)
-    cell._cells["bn2d"] = inner
-    cell._cells.move_to_end("bn2d", last=False)
+    private.set_state_with_operators(cell, state["cell"], operators)
+    private.put_child(cell, "bn2d", inner, first=True)
     attach()
 
 
@@ -117,27 +114,3 @@ def _cell_like(inner_class: type, eps: float, momentum: float) -> nn.Cell:
         1, eps, momentum, None, moving_mean=one, moving_variance=one, gamma=one, beta=one
     )
     return cell
-
-
-def _without_operators(cell: nn.Cell) -> tuple[Any, dict[str, Any]]:
-    base, attributes = nn.Cell.__getstate__(cell)
-    kept = {
-        name: value
-        for name, value in attributes.items()
-        if not isinstance(value, ops.Primitive) and name not in _MADE_AGAIN
-    }
-    others = ((name, sub) for name, sub in attributes["_cells"].items() if name != "bn2d")
-    kept["_cells"] = OrderedDict(others)
-    return base, kept
-
-
-def _set_with_operators(cell: nn.Cell, state: tuple[Any, dict], operators: nn.Cell) -> None:
-    base, attributes = state
-    made = {k: v for k, v in operators.__dict__.items() if isinstance(v, ops.Primitive)}
-    attributes = {
-        **attributes,
-        **made,
-        "_primitives": OrderedDict(operators._primitives),
-        "_compile_cache": None,
-    }
-    nn.Cell.__setstate__(cell, (base, attributes))

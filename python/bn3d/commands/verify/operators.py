@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn
 
 from bn3d import reference
+from bn3d.backends import Backend
 from bn3d.commands.verify.check import Case, Check, compare
 from bn3d.operators import OPERATORS, Operator
 
@@ -27,12 +27,12 @@ class _Call(nn.Cell):
         return self.operator(*inputs)
 
 
-def check_operator(backend: ModuleType, operator: Operator, case: Case) -> Iterator[Check]:
+def check_operator(backend: Backend, operator: Operator, case: Case) -> Iterator[Check]:
     """Compare every output of an operator of a backend."""
     name = operator.module.removeprefix("bn3d_")
     inputs = _inputs(operator, case)
-    call = _Call(getattr(backend, name))
-    if case.mode == "PYNATIVE_MODE" and hasattr(backend, "compiled"):
+    call = _Call(getattr(backend.operators, name))
+    if case.mode == "PYNATIVE_MODE" and backend.compiled is not None:
         call = backend.compiled(call)
     outputs = call(
         *(

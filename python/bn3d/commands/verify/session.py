@@ -11,13 +11,13 @@ from bn3d import backends
 from bn3d.commands.verify.check import Case, Check, guarded
 from bn3d.commands.verify.layer import check_layer
 from bn3d.commands.verify.operators import check_operator
+from bn3d.commands.verify.tolerances import TOLERANCES
 from bn3d.errors import first_line
 from bn3d.operators import OPERATORS
 
 __all__ = ["QUICK_SHAPES", "SHAPES", "DeviceError", "set_device", "use_device", "verify"]
 
 MODES = ("PYNATIVE_MODE", "GRAPH_MODE")
-DTYPES = ("float32", "float16", "bfloat16")
 
 QUICK_SHAPES = ((2, 3, 4, 5, 6), (1, 20, 2, 8, 8))
 SHAPES = (
@@ -78,7 +78,7 @@ def verify(
 ) -> Iterator[Check]:
     """Check a backend's operators and the layer; MindSpore's mode is put back at the end."""
     before = ms.get_context("mode")
-    dtypes = getattr(choice.module, "DTYPES", DTYPES)
+    dtypes = [name for name in choice.backend.dtypes if name in TOLERANCES]
     try:
         for mode, shape, dtype in itertools.product(modes, shapes, dtypes):
             case = Case(shape, dtype, mode)
@@ -92,7 +92,7 @@ def verify(
 def _check(choice: backends.Choice, case: Case) -> Iterator[Check]:
     for operator in OPERATORS:
         yield from guarded(
-            operator.type, case, lambda op=operator: check_operator(choice.module, op, case)
+            operator.type, case, lambda op=operator: check_operator(choice.backend, op, case)
         )
     # A volume of half precision has no digits left at a far mean.
     means = (0.5, FAR_MEAN) if case.dtype == "float32" else (0.5,)

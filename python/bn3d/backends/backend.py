@@ -1,0 +1,51 @@
+"""What a backend is: the contract between the layers and what computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+__all__ = ["Backend", "Operators"]
+
+
+class Operators(NamedTuple):
+    """The four operators of `bn3d.operators`, in their order."""
+
+    reduce: Callable
+    apply: Callable
+    grad_reduce: Callable
+    grad_apply: Callable
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The functions of a backend. x and y are (N, C, D, H, W), all parameters (C,).
+
+    Attributes:
+        name: what BN3D_BACKEND calls it.
+        settings: (eps, momentum) -> settings, in the form in which the next two take them.
+        forward_training: (x, gamma, beta, moving_mean, moving_variance, settings) -> (y, ...).
+            It updates the moving statistics, unless momentum is 1.
+        forward_inference: the same arguments -> y.
+        operators: what batches that span devices are computed with, by
+            `bn3d.backends.synchronised`, and what `bn3d verify` checks one by one.
+        dtypes: names of the dtypes of volumes that the operators take; layers cast others.
+        compiled: wraps what calls an operator in PyNative mode, as `mindspore.jit` does; None
+            where nothing has to.
+        variant: what the name leaves open, such as the instruction set of the native library.
+    """
+
+    name: str
+    settings: Callable[[float, float], Any]
+    forward_training: Callable
+    forward_inference: Callable
+    operators: Operators
+    dtypes: tuple[str, ...] = ("float32", "float16", "bfloat16", "float64")
+    compiled: Callable[[Callable], Callable] | None = None
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, and the variant if there are several: "native, avx2"."""
+        return f"{self.name}, {self.variant}" if self.variant else self.name
