@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from mindspore.communication import (
     GlobalComm,
-    _comm_helper,
     create_group,
     get_group_size,
     get_rank,
 )
+
+from bn3d.mindspore_private import groups
 
 __all__ = ["GroupMissingError", "Membership", "ProcessGroups", "find"]
 
@@ -72,7 +73,7 @@ def find(process_groups: ProcessGroups, create: bool = True) -> Membership | Non
     own = next((tuple(sorted(ranks)) for ranks in process_groups if own_rank in ranks), ())
     if len(own) < 2:
         return None
-    existing = _comm_helper._get_group_map()
+    existing = groups.existing()
     name = _name(own, existing)
     if name not in existing:
         if not create:
@@ -80,6 +81,7 @@ def find(process_groups: ProcessGroups, create: bool = True) -> Membership | Non
                 f"the communication group of the ranks {list(own)} does not exist yet"
             )
         create_group(name, list(own))
+        groups.created(name)
     return Membership(name, len(own), own.index(own_rank))
 
 
@@ -89,7 +91,7 @@ def _name(ranks: tuple[int, ...], existing: Collection[str]) -> str:
     first = f"bn3d_{len(ranks)}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     names = itertools.chain([first], (f"{first}_{number}" for number in itertools.count(2)))
     # MindSpore remembers names beyond `release()`, and creates no group of such a name.
-    gone = _comm_helper._ExistingGroup.ITEMS
+    gone = groups.remembered()
     return next(name for name in names if name in existing or name not in gone)
 
 

@@ -5,26 +5,16 @@ from __future__ import annotations
 from mindspore import ops
 
 from bn3d.backends import library
+from bn3d.mindspore_private.device import kernel_threads
 
 __all__ = ["follow", "follow_now"]
-
-try:
-    # `mindspore.get_context` checks its arguments for as long as a small layer takes.
-    from mindspore._c_expression import MSContext, ms_ctx_param
-
-    _NAME = ms_ctx_param.runtime_num_threads
-    _get = MSContext.get_instance().get_param
-except (ImportError, AttributeError):
-    from mindspore import get_context as _get
-
-    _NAME = "runtime_num_threads"
 
 
 def follow_now() -> bool:
     """Let the library, if there is one, use as many threads as MindSpore says now; True."""
     loaded = library.loaded()
     if loaded is not None:
-        loaded.set_threads(_get(_NAME))
+        loaded.set_threads(kernel_threads())
     return True
 
 

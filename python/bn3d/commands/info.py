@@ -14,6 +14,7 @@ import bn3d
 from bn3d import backends
 from bn3d.backends import ascend_obstacles, library
 from bn3d.backends.threads import follow_now
+from bn3d.mindspore_private.device import soc_name
 from bn3d.opp import cann, node
 from bn3d.opp.payload import InstallError
 from bn3d.opp.status import status
@@ -133,5 +134,5 @@ def _ascend() -> tuple[str | None, str | None, tuple[str, ...]]:
             if state["installed"]
             else " (not installed)"
         )
-    soc = ascend_obstacles.soc_name()
+    soc = soc_name()
     return found, package, (*ascend_obstacles.obstacles(), *node.notes(soc))

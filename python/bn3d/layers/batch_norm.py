@@ -15,14 +15,15 @@ from bn3d.errors import type_name
 from bn3d.layers import child
 from bn3d.layers.state import attach, fixed_settings, get_state, set_state
 from bn3d.layers.torch_arguments import from_torch_style
-from bn3d.mindspore_private import execution
+from bn3d.mindspore_private import execution, precision
+from bn3d.mindspore_private.cells import GivesChildrenValues
 
 __all__ = ["BatchNorm3d"]
 
 _DTYPES = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
 
 
-class BatchNorm3d(nn.BatchNorm3d):
+class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
     r"""Batch normalisation over a volume of shape (N, C, D, H, W), a drop-in for `nn.BatchNorm3d`.
 
     .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \gamma + \beta
@@ -159,12 +160,12 @@ class BatchNorm3d(nn.BatchNorm3d):
         threads.follow()
         if execution.splits_batches():
             _refuse_to_be_split()
-        if not execution.is_compiling() and self.mixed_precision_type in execution.TO_FLOAT:
+        if not execution.is_compiling() and precision.asked_dtype(self) is not None:
             # A graph has cast it already. In PyNative mode `to_float` casts what operators get,
             # but a backend keeps its own out of that.
-            x = ops.cast(x, execution.TO_FLOAT[self.mixed_precision_type])
+            x = ops.cast(x, precision.asked_dtype(self))
         if _is_half(x.dtype) and (
-            execution.is_widening()
+            precision.is_widening()
             or (execution.is_compiling() and ops.exp(self._half).dtype == ms.float32)
         ):
             # Mixed precision at level "auto" computes exp, and BatchNorm, in float32; our
@@ -181,13 +182,6 @@ class BatchNorm3d(nn.BatchNorm3d):
         return self._forward_inference(
             x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
-
-    def _init_check(self):
-        """Give parameters built under `no_init_parameters` their values, at the first call in
-        PyNative mode. A cell does that for its own ones, when it is called; bn2d never is.
-        """
-        super()._init_check()
-        self._bn2d._init_check()
 
     @property
     def _bn2d(self):
@@ -296,4 +290,4 @@ def _check_input(shape, dtype, num_features):
         )
 
 
-execution.keep_in_rewrites(BatchNorm3d)
+precision.keep_in_rewrites(BatchNorm3d)

@@ -11,6 +11,8 @@ import inspect
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
+from bn3d.mindspore_private import precision
+
 __all__ = ["BatchNorm2d", "build", "unwrapped"]
 
 
@@ -59,12 +61,11 @@ def build(
     )
 
 
-def unwrapped(cell: nn.Cell) -> nn.Cell:
-    """What the child `bn2d` of a layer is without the cell that mixed precision puts around it,
-    where `nn.BatchNorm2d` is on its black list. That one casts what the child returns.
+def unwrapped(layer: nn.Cell) -> nn.Cell:
+    """The child of a layer, also where mixed precision has put a cell around it, because
+    `nn.BatchNorm2d` is on its black list.
     """
-    child = cell.bn2d
-    return getattr(child, "_backbone", child)
+    return precision.unwrapped(layer.bn2d)
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -13,6 +13,7 @@ from bn3d.layers.child import BatchNorm2d
 from bn3d.layers.sync_batch_norm import SyncBatchNorm3d
 from bn3d.migrate.pytorch import import_torch
 from bn3d.migrate.torch_layer import AFFINE, STATISTICS
+from bn3d.mindspore_private import hooks, precision
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,6 @@ _MODULE_HOOKS = (
     "_backward_pre_hooks",
 )
 _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-_CELL_HOOKS = ("_forward_hook", "_forward_pre_hook", "_backward_hook", "_backward_pre_hook")
 
 
 def of_module(module: torch.nn.Module) -> Iterator[str]:
@@ -86,9 +86,9 @@ def _has_own_construct(cell: nn.Cell, *kinds: type[nn.Cell]) -> bool:
 def of_layer(layer: nn.BatchNorm3d) -> Iterator[str]:
     """A sentence for each thing that a batch norm of MindSpore loses on the way."""
     kind = type_name(type(layer))
-    if any(getattr(layer, name, None) for name in _CELL_HOOKS):
+    if hooks.has_any(layer):
         yield f"the hooks of the {kind} are left behind"
-    if layer.mixed_precision_type is not None:
+    if precision.is_mixed(layer):
         yield f"the to_float of the {kind} is left behind"
     if isinstance(layer, SyncBatchNorm3d) and layer.process_groups is not None:
         yield (

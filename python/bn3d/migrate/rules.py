@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mindspore import Parameter, mint, nn
 
 from bn3d.errors import type_name
+from bn3d.mindspore_private.cells import children, own_parameters
 from bn3d.networks import torch_layers
 
 __all__ = ["COUNT", "NamingRules", "Slot", "compile_rules", "rename", "slots"]
@@ -83,13 +84,13 @@ def slots(net: nn.Cell) -> Iterator[Slot]:
     def walk(cell: nn.Cell, path: tuple[str, ...], above: tuple[int, ...]) -> Iterator[Slot]:
         if id(cell) in above:
             return
-        children = dict(cell._cells)
+        sub_cells = dict(children(cell))
         if torch_layers.is_new_style(cell):
-            children.pop("bn2d", None)  # what `swap` put there holds the same parameters
+            sub_cells.pop("bn2d", None)  # what `swap` put there holds the same parameters
         elif _is_norm3d(cell):
-            yield from _slots_of(children.pop("bn2d"), path)
+            yield from _slots_of(sub_cells.pop("bn2d"), path)
         yield from _slots_of(cell, path)
-        for name, child in children.items():
+        for name, child in sub_cells.items():
             if child is not None:
                 yield from walk(child, (*path, name), (*above, id(cell)))
 
@@ -100,12 +101,13 @@ def _is_norm3d(cell: nn.Cell) -> bool:
     """Whether the parameters of a layer are those of its child bn2d. Look-alikes of networks'
     own that are built in the same way count.
     """
-    inner = cell._cells.get("bn2d")
-    return isinstance(inner, nn.BatchNorm2d) and len(cell._cells) == 1 and not cell._params
+    sub_cells = children(cell)
+    inner = sub_cells.get("bn2d")
+    return isinstance(inner, nn.BatchNorm2d) and len(sub_cells) == 1 and not own_parameters(cell)
 
 
 def _slots_of(cell: nn.Cell, path: tuple[str, ...]) -> Iterator[Slot]:
-    parameters = {name: p for name, p in cell._params.items() if p is not None}
+    parameters = own_parameters(cell)
     if not parameters:
         return
     names = _names(cell)

@@ -1,6 +1,7 @@
 """What MindSpore is doing right now, as far as a layer has to know it.
 
-MindSpore offers no question for most of it, so the answer is in who called, or in what calls.
+MindSpore offers no question for most of it, so the answer is in who called, or in what calls: each
+question is a constant to a graph, answered as it is compiled, and a call in PyNative mode.
 """
 
 from __future__ import annotations
@@ -8,31 +9,28 @@ from __future__ import annotations
 import sys
 
 import mindspore as ms
-from mindspore import nn, ops
-from mindspore._c_expression import MixedPrecisionType
-from mindspore._c_expression.amp import get_curr_amp_strategy
-from mindspore.common.api import _pynative_executor
+from mindspore import ops
 from mindspore.communication import GlobalComm, get_group_size
-from mindspore.rewrite.common import namespace
+
+from bn3d.mindspore_private.names import ask
 
 __all__ = [
-    "TO_FLOAT",
     "is_compiling",
+    "is_constant",
     "is_exporting",
     "is_recomputing",
     "is_recording",
-    "is_widening",
-    "keep_in_rewrites",
     "splits_batches",
 ]
 
-
-# What the operators of a cell with this `mixed_precision_type` get, by `Cell.to_float`.
-TO_FLOAT = {
-    MixedPrecisionType.FP16: ms.float16,
-    MixedPrecisionType.BF16: ms.bfloat16,
-    MixedPrecisionType.FP32: ms.float32,
-}
+_pynative_executor = ask(
+    "mindspore.common.api._pynative_executor",
+    "in PyNative mode each call copies gamma and the statistics, as if a gradient were taken",
+)
+_isconstant = ask(
+    "mindspore.ops.functional.isconstant",
+    "graphs learn the shape of a volume as they run, which costs an operator a layer",
+)
 
 
 def _calls_of(module: str, *functions: str) -> int:
@@ -95,25 +93,18 @@ def _is_recording() -> bool:
 
 class _IsRecording(_is_recording):
     def __call__(self) -> bool:
-        return _pynative_executor.grad_flag()
+        return True if _pynative_executor is None else _pynative_executor.grad_flag()
 
 
 @ops.constexpr(get_instance=False)
-def _is_widening() -> bool:
+def _is_known_later(_value) -> bool:
     return False
 
 
-class _IsWidening(_is_widening):
-    def __call__(self) -> bool:
-        strategy = get_curr_amp_strategy()
-        return strategy is not None and any(
-            operator == "BatchNorm" for operator, _ in strategy.get_black_list()
-        )
+class _IsKnown(_is_known_later):
+    def __call__(self, _value) -> bool:
+        return True
 
-
-# Whether PyNative mode computes BatchNorm in float32, in mixed precision of level "auto". A graph
-# tells by the dtype of an operator; asking for that in PyNative mode costs milliseconds.
-is_widening = _IsWidening()
 
 # Whether MindSpore compiles the caller, in graph mode or in `mindspore.jit`.
 is_compiling = _IsCompiling()
@@ -132,10 +123,5 @@ splits_batches = _SplitsBatches()
 # Whether PyNative mode remembers what it computes, because a gradient is to be taken of it.
 is_recording = _IsRecording()
 
-
-def keep_in_rewrites(cls: type[nn.Cell]) -> None:
-    """Let `mindspore.rewrite`, and so `amp` level O1, call cells of this class as they are.
-
-    It would write a class anew that has the name of its base class, and fail.
-    """
-    namespace._subtree_black_list.append(cls)
+# Whether a value, such as a shape, is known when a graph is compiled; in PyNative mode all are.
+is_constant = _IsKnown() if _isconstant is None else _isconstant

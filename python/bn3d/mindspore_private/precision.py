@@ -1,15 +1,91 @@
-"""Mixed precision stays outside of a backend: it computes in the dtypes that it chose."""
+"""Mixed precision: what it asks of a layer, and how a backend stays outside of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from mindspore import nn
-from mindspore._c_expression import MixedPrecisionType
+import mindspore as ms
+from mindspore import nn, ops
 
 from bn3d.mindspore_private.execution import is_compiling
+from bn3d.mindspore_private.names import ask
 
-__all__ = ["unmixed", "unmixed_call"]
+__all__ = [
+    "asked_dtype",
+    "is_mixed",
+    "is_widening",
+    "keep_in_rewrites",
+    "leave",
+    "unmixed",
+    "unmixed_call",
+    "unwrapped",
+]
+
+_Type = ask(
+    "mindspore._c_expression.MixedPrecisionType",
+    "in PyNative mode a layer under to_float computes in that dtype throughout",
+)
+_get_curr_amp_strategy = ask(
+    "mindspore._c_expression.amp.get_curr_amp_strategy",
+    'in PyNative mode amp level "auto" does not compute layers in float32',
+)
+_rewrites = ask("mindspore.rewrite.common.namespace", "amp level O1 rewrites layers, and may fail")
+
+_DTYPES = (
+    {}
+    if _Type is None
+    else {_Type.FP16: ms.float16, _Type.BF16: ms.bfloat16, _Type.FP32: ms.float32}
+)
+
+
+def asked_dtype(cell: nn.Cell):
+    """The dtype that `Cell.to_float` set; None where it set none."""
+    return _DTYPES.get(cell.mixed_precision_type)
+
+
+def is_mixed(cell: nn.Cell) -> bool:
+    """Whether `Cell.to_float` set something."""
+    return cell.mixed_precision_type is not None
+
+
+def leave(cell: nn.Cell) -> None:
+    """Let MindSpore leave the precision of a cell that raised: it would go on in it for ever."""
+    if is_mixed(cell):
+        cell._call_post_process(None)
+
+
+def unwrapped(cell: nn.Cell) -> nn.Cell:
+    """A cell without the one that `amp` puts around what is on its black list, to cast what it
+    returns.
+    """
+    return getattr(cell, "_backbone", cell)
+
+
+@ops.constexpr(get_instance=False)
+def _is_widening() -> bool:
+    return False
+
+
+class _IsWidening(_is_widening):
+    def __call__(self) -> bool:
+        strategy = None if _get_curr_amp_strategy is None else _get_curr_amp_strategy()
+        return strategy is not None and any(
+            operator == "BatchNorm" for operator, _ in strategy.get_black_list()
+        )
+
+
+# Whether PyNative mode computes BatchNorm in float32, in mixed precision of level "auto". A graph
+# tells by the dtype of an operator; asking for that in PyNative mode costs milliseconds.
+is_widening = _IsWidening()
+
+
+def keep_in_rewrites(cls: type[nn.Cell]) -> None:
+    """Let `mindspore.rewrite`, and so `amp` level O1, call cells of this class as they are.
+
+    It would write a class anew that has the name of its base class, and fail.
+    """
+    if _rewrites is not None:
+        _rewrites._subtree_black_list.append(cls)
 
 
 class _Unmixed(nn.Cell):
@@ -18,7 +94,8 @@ class _Unmixed(nn.Cell):
     def __init__(self, function):
         super().__init__(auto_prefix=False)
         self.function = function
-        self.mixed_precision_type = MixedPrecisionType.NOTSET
+        if _Type is not None:
+            self.mixed_precision_type = _Type.NOTSET
 
     def construct(self, *arguments):
         return self.function(*arguments)

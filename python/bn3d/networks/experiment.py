@@ -16,10 +16,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from mindspore import Tensor, nn
 
+from bn3d.mindspore_private.hooks import has_forward_hooks
 from bn3d.networks.cells import cells
 from bn3d.networks.snapshot import Snapshot
 from bn3d.networks.values import decoy, digest, fingerprint
-from bn3d.networks.watching import Observer, has_hooks, watched
+from bn3d.networks.watching import Observer, watched
 
 __all__ = ["Call", "Experiment", "Pair", "Plan"]
 
@@ -74,7 +75,7 @@ class Experiment:
         self.names = {id(cell): repr(name) if name else "the network" for name, cell in found}
         self.cells = [cell for _, cell in found]
         # What these see is seen by others as well: a decoy must not come so far.
-        self.in_public = {id(cell) for cell in self.cells if cell is net or has_hooks(cell)}
+        self.in_public = {id(cell) for cell in self.cells if cell is net or has_forward_hooks(cell)}
         self._run, self._before = run, Snapshot(net)
         first = _Recording(self, writers, readers)
         self.result = self._watched_run(first)

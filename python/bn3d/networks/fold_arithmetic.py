@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from mindspore import Tensor, mint, nn
 
+from bn3d.mindspore_private.cells import settings_of_operator
 from bn3d.networks.cells import cells
 
 __all__ = ["PRODUCERS", "Weights", "folded_weights", "nan_weights", "normalises_by_batch"]
@@ -85,7 +86,7 @@ def _numbers(norm: nn.Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     inner = _inner(norm)
     if inner is not norm:
         held = (inner.gamma, inner.beta, inner.moving_mean, inner.moving_variance)
-        return *map(_float64, held), float(inner.bn_train.epsilon)
+        return *map(_float64, held), settings_of_operator(inner)[0]
     mean, variance = _float64(norm.running_mean), _float64(norm.running_var)
     gamma = np.ones_like(mean) if norm.weight is None else _float64(norm.weight)
     beta = np.zeros_like(mean) if norm.bias is None else _float64(norm.bias)

@@ -12,6 +12,8 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from bn3d.backends import process_groups as groups
 from bn3d.layers.state import detach
+from bn3d.mindspore_private.cells import own_parameters, remove_all, restorer
+from bn3d.mindspore_private.hooks import has_forward_hooks
 from bn3d.networks import torch_layers
 from bn3d.networks.cells import cells, check_net, forget_compiled
 from bn3d.networks.experiment import Call, Experiment, Pair
@@ -24,7 +26,6 @@ from bn3d.networks.fold_arithmetic import (
 )
 from bn3d.networks.one_way import OneWay
 from bn3d.networks.values import arrays
-from bn3d.networks.watching import has_hooks
 
 __all__ = ["FoldReport", "fold"]
 
@@ -189,10 +190,10 @@ class _Plan:
         if not all(np.isfinite(_numbers(each)).all() for each in self._wanted):
             why = "the network gives values that are not finite, in which decoys would not show"
             return dict.fromkeys(pairs, why)
-        uses = Counter(id(p) for _, cell in cells(self._net) for p in cell._params.values())
+        uses = Counter(id(p) for _, cell in cells(self._net) for p in own_parameters(cell).values())
         refused = {}
         for pair in pairs:
-            if any(has_hooks(cell) for each in pair for _, cell in cells(each)):
+            if any(has_forward_hooks(cell) for each in pair for _, cell in cells(each)):
                 refused[pair] = "it or the layer before it has hooks"
             elif any(uses[id(p)] > 1 for p in _parameters(pair.writer)):
                 refused[pair] = "the layer before it shares its weight or bias with another"
@@ -254,17 +255,14 @@ def _replace(pair: Pair, weights: Weights) -> Callable[[], None]:
     """
     producer, norm = pair
     kind = type(norm)
-    held = (producer._params, producer._primitives, norm._cells, norm._params)
-    before = [(each, list(each.items())) for each in (vars(producer), vars(norm), *held)]
+    restore = restorer(producer, norm)
     values = [(p, Tensor(p)) for p in _parameters(producer)]  # with the same memory
 
     def undo():
         norm.__class__ = kind
         for parameter, value in values:
             parameter.set_data(value)
-        for attributes, items in before:
-            attributes.clear()
-            attributes.update(items)
+        restore()
 
     try:
         producer.weight.set_data(weights.weight)
@@ -274,9 +272,7 @@ def _replace(pair: Pair, weights: Weights) -> Callable[[], None]:
             producer.bias.set_data(weights.bias)
         if hasattr(norm, "_forward_training"):
             detach(norm)
-        norm._cells.clear()
-        norm._params.clear()
-        norm._recompute_cell = None  # it was among the cells
+        remove_all(norm)
         vars(norm).pop("construct", None)
         norm.__class__ = Folded
     except BaseException:

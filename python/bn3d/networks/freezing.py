@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from mindspore import Parameter, nn
 
 from bn3d.layers.child import unwrapped
+from bn3d.mindspore_private.graphs import living_cells
 from bn3d.networks import torch_layers
-from bn3d.networks.cells import cells, check_net, forget_compiled, living_cells
+from bn3d.networks.cells import cells, check_net, forget_compiled
 
 __all__ = ["freeze", "is_frozen", "stay_frozen", "unfreeze"]
 

@@ -11,6 +11,7 @@ from mindspore import nn
 from bn3d.backends import process_groups as groups
 from bn3d.layers.state import attach
 from bn3d.layers.sync_batch_norm import SyncBatchNorm3d
+from bn3d.mindspore_private.cells import child_or_none, put_child
 from bn3d.networks import torch_layers
 from bn3d.networks.cells import forget_compiled
 from bn3d.networks.freezing import stay_frozen
@@ -36,7 +37,7 @@ def set_attribute(cell: nn.Cell, name: str, value: object) -> None:
             the layer is as it was.
     """
     assign = cell._bn3d_stock_class.__setattr__
-    child = vars(cell).get("_cells", {}).get("bn2d")  # none while it is unpickled
+    child = child_or_none(cell, "bn2d")  # none while it is unpickled
     if name == "training" and child is not None:
         child.training = value
     if name not in _READ_AT_EVERY_CALL or child is None:
@@ -50,8 +51,8 @@ def set_attribute(cell: nn.Cell, name: str, value: object) -> None:
         attach(cell, group)
     except BaseException:
         assign(cell, name, before)
-        cell._cells["bn2d"] = child
+        put_child(cell, "bn2d", child)
         attach(cell, group)
         raise
-    stay_frozen(child, cell._cells["bn2d"])
+    stay_frozen(child, cell.bn2d)
     forget_compiled(cell)

@@ -11,7 +11,7 @@ import functools
 import inspect
 import warnings
 from abc import ABCMeta
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from mindspore import mint, nn
@@ -23,6 +23,7 @@ from bn3d.layers.batch_norm import BatchNorm3d
 from bn3d.layers.state import attach, detach
 from bn3d.layers.sync_batch_norm import SyncBatchNorm3d
 from bn3d.mindspore_private import recompute
+from bn3d.mindspore_private.cells import children, restorer
 from bn3d.networks import live_settings, torch_layers
 from bn3d.networks.cells import cells, check_net, forget_compiled
 from bn3d.networks.freezing import is_frozen
@@ -91,7 +92,7 @@ def swap(
     _check_sync(sync, process_groups)
     group = groups.find(process_groups) if sync else None
     done = SyncBatchNorm3d if sync else BatchNorm3d
-    report = SwapReport(done=f"now compute with bn3d ({backends.choose().label})")
+    report = SwapReport(done=f"now compute with bn3d ({backends.choose().backend.label})")
     to_swap = []
     for name, cell in cells(net):
         if isinstance(cell, done):
@@ -111,7 +112,7 @@ def swap(
     classes = [_swapped_class(_stock_class(cell), sync) for _, cell in to_swap]
     with ExitStack() as undo:
         for (_, cell), cls in zip(to_swap, classes, strict=True):
-            undo.callback(_put_back, cell, _state(cell))
+            undo.callback(_put_back, cell, type(cell), restorer(cell))
             _change(cell, cls, group)
             if sync:
                 nn.Cell.__setattr__(cell, "process_groups", process_groups)
@@ -151,7 +152,7 @@ def restore(net: nn.Cell) -> SwapReport:
             report.already.append(name)
     with ExitStack() as undo:
         for _, cell in to_restore:
-            undo.callback(_put_back, cell, _state(cell))
+            undo.callback(_put_back, cell, type(cell), restorer(cell))
             _change_back(cell)
         if to_restore:
             forget_compiled(net)
@@ -187,21 +188,9 @@ def _change_back(cell: _Swapped) -> None:
         recompute.follow_class(cell)
 
 
-def _state(cell: nn.Cell) -> tuple[type, dict[str, object]]:
-    """What a cell is before it is changed: its class and its attributes, with the items of those
-    that are changed in place.
-    """
-    attributes = dict(vars(cell))
-    for name in ("_cells", "_params", "_primitives"):
-        attributes[name] = attributes[name].copy()
-    return type(cell), attributes
-
-
-def _put_back(cell: nn.Cell, state: tuple[type, dict[str, object]]) -> None:
-    cls, attributes = state
+def _put_back(cell: nn.Cell, cls: type, restore: Callable[[], None]) -> None:
     object.__setattr__(cell, "__class__", cls)
-    vars(cell).clear()
-    vars(cell).update(attributes)
+    restore()
     recompute.follow_class(cell)
 
 
@@ -270,7 +259,8 @@ def _looks_like_one(cell: nn.Cell) -> bool:
     if type(cell).__module__.startswith(("mindspore.", "bn3d.")):
         return False
     named = "batchnorm3d" in type(cell).__name__.lower().replace("_", "")
-    if not named and not (list(cell._cells) == ["bn2d"] and isinstance(cell.bn2d, nn.BatchNorm2d)):
+    alone = list(children(cell)) == ["bn2d"] and isinstance(cell.bn2d, nn.BatchNorm2d)
+    if not (named or alone):
         return False
     # One that wraps a stock layer is not left alone: that layer is found by itself.
     return not any(isinstance(inner, torch_layers.STOCK) for _, inner in cells(cell))

@@ -12,6 +12,7 @@ from mindspore import mint, nn, ops
 
 from bn3d.layers.child import BatchNorm2d
 from bn3d.layers.torch_arguments import from_torch_style
+from bn3d.mindspore_private.cells import put_child
 
 __all__ = ["STOCK", "adopt", "is_new_style", "reason_against", "release"]
 
@@ -55,12 +56,12 @@ def adopt(cell: nn.Cell) -> None:
     )
     inner.set_train(cell.training)
     # Not by assignment, which would rename the parameters after the new child.
-    cell._cells["bn2d"] = inner
+    put_child(cell, "bn2d", inner)
 
 
 def release(cell: nn.Cell) -> None:
     """Take the child away again."""
-    del cell._cells["bn2d"]
+    del cell.bn2d
 
 
 def _style(cell: nn.Cell) -> tuple[float, bool | None]:

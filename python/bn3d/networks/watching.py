@@ -10,7 +10,9 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import nn
 
-__all__ = ["Observer", "has_hooks", "watched"]
+from bn3d.mindspore_private import precision
+
+__all__ = ["Observer", "watched"]
 
 
 class Observer:
@@ -27,13 +29,6 @@ class Observer:
 
     def gives(self, cell: nn.Cell, args: tuple, kwargs: dict, output: object) -> object | None:
         """After a call; gives another output, or None."""
-
-
-def has_hooks(cell: nn.Cell) -> bool:
-    """Whether a cell has hooks that see or change what it gets or gives."""
-    # Not by the properties of newer releases, which create what they are asked for.
-    names = ("_forward_hook", "_forward_pre_hook")
-    return any(vars(cell).get(f"{lazy}{name}") for name in names for lazy in ("", "_lazy"))
 
 
 @contextmanager
@@ -54,8 +49,7 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
             output = call(cell, *args, **kwargs)
         except BaseException:
             # Else MindSpore would go on computing in the precision of the cell's `to_float`.
-            if cell.mixed_precision_type is not None:
-                cell._call_post_process(None)
+            precision.leave(cell)
             raise
         other = observer.gives(cell, args, kwargs, output)
         return output if other is None else other
