@@ -1,0 +1,73 @@
+"""The judge as a backend: shapes in turn, in either mode, and where it is not used."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+
+import bn3d
+from bn3d import backends, reference
+
+
+@pytest.fixture(autouse=True)
+def by_numpy(monkeypatch):
+    monkeypatch.setenv("BN3D_BACKEND", "numpy")
+
+
+class Loss(nn.Cell):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def construct(self, x, dy):
+        return (self.net(x).astype(ms.float32) * dy).sum()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [ms.float32, ms.float16, ms.bfloat16, ms.float64])
+def test_several_shapes_in_turn(rng, mode, training, dtype):
+    layer = bn3d.BatchNorm3d(3)
+    gradient = ms.value_and_grad(Loss(layer).set_train(training), 0, layer.trainable_params())
+    moving = np.zeros(3), np.ones(3)
+    gamma, beta = np.ones(3), np.zeros(3)
+    for shape in ((2, 3, 2, 2, 2), (1, 3, 4, 3, 2), (4, 3, 1, 1, 1), (2, 3, 2, 2, 2)):
+        x = ms.Tensor(rng.normal(1, 2, shape), dtype)
+        dy = ms.Tensor(rng.normal(size=shape), ms.float32)
+        _, (dx, (dgamma, dbeta)) = gradient(x, dy)
+        x, dy = x.astype(ms.float32).asnumpy(), dy.astype(dtype).astype(ms.float32).asnumpy()
+        if training:
+            step = reference.forward_training(x, gamma, beta, *moving)
+            want = reference.gradient_training(dy, x, gamma, step.mean, step.variance)
+            moving = step.moving_mean, step.moving_variance
+        else:
+            want = reference.gradient_inference(dy, x, gamma, *moving)
+        rtol = {ms.float16: 1e-3, ms.bfloat16: 8e-3}.get(dtype, 1e-6)
+        assert dx.dtype == dtype
+        for got, wanted in zip((dx.astype(ms.float32), dgamma, dbeta), want, strict=True):
+            np.testing.assert_allclose(got.asnumpy(), wanted, rtol=rtol, atol=5 * rtol)
+    for parameter, wanted in zip(
+        (layer.bn2d.moving_mean, layer.bn2d.moving_variance), moving, strict=True
+    ):
+        np.testing.assert_allclose(parameter.asnumpy(), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_a_shape_that_a_graph_does_not_know(rng):
+    """`pyfunc` copies as many bytes as the first shape had; the composed backend computes."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        layer = bn3d.BatchNorm3d(3).set_train()
+        layer.set_inputs(ms.Tensor(shape=[None, 3, None, None, None], dtype=ms.float32))
+        for shape in ((2, 3, 2, 2, 2), (3, 3, 4, 3, 2)):
+            x = rng.normal(1, 2, shape).astype(np.float32)
+            want = reference.forward_training(x, *np.ones((2, 3)), *np.zeros((2, 3))).y - 1
+            np.testing.assert_allclose(layer(ms.Tensor(x)).asnumpy(), want, atol=1e-5)
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+def test_nothing_chooses_it_by_itself(monkeypatch):
+    monkeypatch.setenv("BN3D_BACKEND", "auto")
+    backends._choose.cache_clear()
+    monkeypatch.setattr(backends, "_obstacle", lambda name, _: "no" if name == "native" else None)
+    assert backends.choose().name == "composed"
+    backends._choose.cache_clear()
