@@ -13,6 +13,7 @@ Volumes are (N, C, D, H, W); channel vectors are (C,). n = N*D*H*W.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,30 @@ def batch_statistics(x: ArrayLike) -> tuple[Array, Array]:
     return mean + rest, np.maximum(square_sum / count - np.square(rest), 0.0)
 
 
+class Batch(NamedTuple):
+    """What is known of a batch of which a volume is only a part, as on one of several devices.
+
+    Attributes:
+        count: values a channel.
+        mean, variance: of each channel, (C,); the variance is biased.
+    """
+
+    count: float
+    mean: Array
+    variance: Array
+
+
+def merged(batches: Sequence[Batch]) -> Batch:
+    """The batch that several make together. Chan, Golub & LeVeque, eq. 2.1."""
+    counts, means, variances = map(np.array, zip(*batches, strict=True))
+    count = counts.sum()
+    if count == 0:
+        return batches[0]
+    weights = (counts / count)[:, None]
+    mean = (weights * means).sum(0)
+    return Batch(count, mean, (weights * (variances + np.square(means - mean))).sum(0))
+
+
 def forward_training(
     x: ArrayLike,
     gamma: ArrayLike,
@@ -92,16 +117,17 @@ def forward_training(
     moving_variance: ArrayLike,
     eps: float = 1e-5,
     momentum: float = 0.9,
+    batch: Batch | None = None,
 ) -> Training:
     """Normalise by the batch and update the moving statistics.
 
     `momentum` weighs the old value, as in MindSpore. One value a channel has no unbiased
     variance: the moving variance stays. No value at all: both moving statistics stay.
-    Without eps a constant channel, whose variance is 0, becomes beta as with it.
+    Without eps a constant channel, whose variance is 0, becomes beta as with it. `batch` is that
+    of which x is a part; by default x is all of it.
     """
     x = _volume(x)
-    count = x.size // x.shape[1]
-    mean, variance = batch_statistics(x)
+    count, mean, variance = batch or Batch(x.size // x.shape[1], *batch_statistics(x))
     y = apply(x, mean, _float64(gamma) * _batch_rstd(variance, eps), beta)
     moving_mean, moving_variance = _float64(moving_mean), _float64(moving_variance)
     if count > 0:
@@ -131,8 +157,12 @@ def gradient_training(
     mean: ArrayLike,
     variance: ArrayLike,
     eps: float = 1e-5,
+    whole: tuple[float, Array, Array] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx, dgamma, dbeta) of `forward_training`'s y; mean and variance are the batch's.
+
+    Where x is a part of a batch, `whole` is (count, sum(dy), sum(dy * (x - mean))) of all of it:
+    dgamma and dbeta are sums over the part.
 
     With r = 1/sqrt(variance + eps), 0 where that is infinite:
     dx = gamma*r * (dy - sum(dy)/n - (x - mean) * r^2 * sum(dy * (x - mean))/n).
@@ -141,9 +171,10 @@ def gradient_training(
     count = x.size // x.shape[1]
     rstd = _batch_rstd(_float64(variance), eps)
     sum_dy, sum_dy_centered = grad_reduce(dy, x, mean)
+    count, all_dy, all_dy_centered = whole or (count, sum_dy, sum_dy_centered)
     a = _float64(gamma) * rstd
-    b = -a * np.square(rstd) * sum_dy_centered / max(count, 1)
-    c = -a * sum_dy / max(count, 1)
+    b = -a * np.square(rstd) * all_dy_centered / max(count, 1)
+    c = -a * all_dy / max(count, 1)
     return grad_apply(dy, x, mean, a, b, c), sum_dy_centered * rstd, sum_dy
 
 

@@ -8,6 +8,7 @@ import typer
 
 from bn3d import __version__
 from bn3d.commands.bench.command import bench
+from bn3d.commands.check import check
 from bn3d.commands.demo import main as demo
 from bn3d.commands.info_command import show
 from bn3d.commands.verify.command import verify
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(bench)
+app.command()(check)
 app.command("demo")(demo)
 app.command()(convert)
 app.add_typer(opp_app, name="opp")

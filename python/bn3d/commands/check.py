@@ -1,0 +1,132 @@
+"""The command `bn3d check`: `bn3d.cross_check` of a network that a function of the user builds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bn3d.commands.options import Device, file
+
+if TYPE_CHECKING:
+    import mindspore as ms
+    from mindspore import nn
+
+    from bn3d.networks.cross_check import CrossCheck
+
+__all__ = ["check"]
+
+
+def check(
+    build: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:function; called without arguments, it returns the network, "
+            "(network, inputs) or (network, inputs, loss)."
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .npy file with the input, or a .npz with several; instead of the function's."
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="N,C,D,H,W: a float32 input of random numbers instead.")
+    ] = None,
+    train: Annotated[
+        bool | None,
+        typer.Option("--train/--eval", help="The mode; by default that of the network."),
+    ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Check it once more after bn3d.swap.")
+    ] = False,
+    device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.CPU,
+    output: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the results there; - is stdout.", callback=file),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Draw the errors by layer there (needs matplotlib).", callback=file),
+    ] = None,
+) -> None:
+    """Hold every batch norm layer of a network of yours against NumPy in float64.
+
+    Exit code 0: all are right; 1: some are not, or none was called; 2: it could not be run.
+    """
+    # MindSpore takes seconds to load, which `--help` should not.
+    from bn3d.commands.verify.session import use_device  # noqa: PLC0415
+    from bn3d.networks.cells import check_net  # noqa: PLC0415
+    from bn3d.networks.cross_check import cross_check  # noqa: PLC0415
+    from bn3d.networks.swapping import swap  # noqa: PLC0415
+
+    try:
+        use_device(device.value)
+        network, inputs, loss = _built(build)
+        check_net(network)
+        inputs = _inputs(data, shape, inputs)
+        if train is not None:
+            network.set_train(train)
+        checks = {"as it is": cross_check(network, *inputs, loss=loss)}
+        if beside:
+            swap(network)
+            checks["after bn3d.swap"] = cross_check(network, *inputs, loss=loss)
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        typer.echo(f"bn3d: {error}", err=True)
+        raise typer.Exit(2) from None
+    if output is None or str(output) != "-":
+        for name, found in checks.items():
+            typer.echo(f"{name}: {found}" if beside else str(found))
+    _write(checks, output, picture)
+    raise typer.Exit(0 if next(reversed(checks.values())).ok else 1)
+
+
+def _built(target: str) -> tuple[nn.Cell, tuple, Any]:
+    """(network, inputs, loss) of what the user's function returns."""
+    from bn3d.commands.user_code import load  # noqa: PLC0415
+
+    made = load(target, "BUILD")()
+    network, inputs, loss = (*made, None, None)[:3] if isinstance(made, tuple) else (made, (), None)
+    if inputs is None:
+        inputs = ()
+    return network, tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,), loss
+
+
+def _inputs(data: Path | None, shape: str | None, inputs: tuple) -> tuple[ms.Tensor, ...]:
+    import mindspore as ms  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+
+    if data is not None and shape is not None:
+        raise ValueError("--data and --shape are two ways to give the input: take one")
+    if data is not None:
+        loaded = np.load(data, allow_pickle=False)
+        arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
+        return tuple(ms.Tensor(array) for array in arrays)
+    if shape is not None:
+        try:
+            sizes = tuple(int(size) for size in shape.split(","))
+        except ValueError:
+            raise ValueError(
+                f"--shape must be numbers such as 2,1,32,32,32, got {shape!r}"
+            ) from None
+        return (ms.Tensor(np.random.default_rng(0).standard_normal(sizes).astype(np.float32)),)
+    if not inputs:
+        raise ValueError("no input: return (network, inputs), or give --data or --shape")
+    return inputs
+
+
+def _write(checks: dict[str, CrossCheck], output: Path | None, picture: Path | None) -> None:
+    if output is not None:
+        text = json.dumps({name: found.as_dict() for name, found in checks.items()}, indent=1)
+        if str(output) == "-":
+            sys.stdout.write(text + "\n")
+        else:
+            output.write_text(text + "\n")
+    if picture is not None:
+        from bn3d.commands.check_picture import draw  # noqa: PLC0415
+
+        draw(checks, picture)

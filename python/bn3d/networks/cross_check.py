@@ -1,0 +1,293 @@
+"""`cross_check` holds every batch norm layer of a user's network, on the user's data, against the
+judge.
+
+One forward pass, and in training mode one backward pass, run as they are, on whatever device and
+backend, watched by hooks. What goes into a layer and what comes out is compared with
+`bn3d.reference` in float64; nothing is compared with what another layer made of it, so an error
+shows in the layer that makes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import mint, nn, ops
+
+from bn3d.layers.batch_norm import BatchNorm3d
+from bn3d.networks.cells import cells, check_net
+from bn3d.networks.judging import TOLERANCES, Quantity
+from bn3d.networks.layer_watch import ParameterGradients, Watch, is_batch_norm
+from bn3d.networks.snapshot import Snapshot
+
+__all__ = ["CrossCheck", "LayerCheck", "cross_check"]
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """How one layer compares with the judge, the worst of all its calls.
+
+    Attributes:
+        name: of the layer in the network.
+        kind: its class.
+        backend: what computes: a backend of bn3d, "mindspore" for a stock layer, or the class of a
+            network's own.
+        shape: of x in the last call; () if it was not called.
+        dtype: of y.
+        calls: how often it was called.
+        quantities: the results that were compared.
+        reasons: why it is not ok, each quantity and what about the data explains it.
+    """
+
+    name: str
+    kind: str
+    backend: str
+    shape: tuple[int, ...]
+    dtype: str
+    calls: int
+    quantities: tuple[Quantity, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.reasons
+
+    @property
+    def error(self) -> float:
+        """The largest error, in tolerances: above 1 it is not ok."""
+        return max((q.error / TOLERANCES[q.dtype] for q in self.quantities), default=0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON; the errors by their quantity, None where a value is not finite."""
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "kind": self.kind,
+            "backend": self.backend,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "calls": self.calls,
+            "errors": {
+                q.name: {
+                    "relative": q.error if math.isfinite(q.error) else None,
+                    "ulp": q.ulp if math.isfinite(q.ulp) else None,
+                    "dtype": q.dtype,
+                    "ok": q.ok,
+                }
+                for q in self.quantities
+            },
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """What `cross_check` found.
+
+    Attributes:
+        layers: a check for each layer, worst first.
+        training: whether a backward pass ran, too.
+        notes: what was not checked, and why.
+    """
+
+    layers: list[LayerCheck]
+    training: bool
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every layer that was called is right, and one was called."""
+        return all(layer.ok for layer in self.layers) and any(layer.calls for layer in self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {
+            "ok": self.ok,
+            "training": self.training,
+            "layers": [layer.as_dict() for layer in self.layers],
+            "notes": self.notes,
+        }
+
+    def __str__(self) -> str:
+        wrong = sum(not layer.ok for layer in self.layers)
+        passes = "forward and backward" if self.training else "forward"
+        total = len(self.layers)
+        if self.ok:
+            verdict = f"right: all {total} batch norm layers agree with the judge, {passes}"
+        elif wrong:
+            verdict = f"wrong: {wrong} of {total} batch norm layers differ from the judge, {passes}"
+        else:
+            verdict = f"not checked: none of {total} batch norm layers was called"
+        lines = [verdict]
+        for layer in self.layers:
+            name = layer.name or "the layer"
+            if not layer.calls:
+                lines.append(f"?     {name} ({layer.backend}): not called")
+                continue
+            errors = ", ".join(f"{q.name} {q.ulp:.3g}" for q in layer.quantities)
+            shape = "x".join(map(str, layer.shape))
+            lines.append(
+                f"{'ok   ' if layer.ok else 'WRONG'} {name} "
+                f"({layer.backend}, {shape} {layer.dtype}), ulp: {errors}"
+            )
+            lines += [f"      {reason}" for reason in layer.reasons]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def cross_check(
+    net: nn.Cell, *inputs: Any, loss: Callable[[Any], ms.Tensor] | None = None
+) -> CrossCheck:
+    """Hold every batch norm layer of a network against the judge, on the user's own data.
+
+    Runs `net(*inputs)` once, in PyNative mode, and in training mode one backward pass. The layers
+    are `nn.BatchNorm3d`, `mint.nn.BatchNorm3d`, those of bn3d, and their subclasses. The network
+    is as it was afterwards, also when it raises: parameters, statistics, hooks, flags, mode.
+    Random numbers that the network draws are drawn.
+
+    In graph mode MindSpore compiles the same operators without hooks; the check runs in PyNative
+    mode then, too. Layers inside a `mindspore.jit` function are reported as not called.
+
+    Args:
+        net: the network, or a bare layer; `net.training` says whether it trains.
+        inputs: what the network is called with.
+        loss: takes what the network returns and gives a scalar Tensor. Default: a sum of all
+            floating outputs with fixed random weights.
+
+    Returns:
+        `ok`, and a check for each layer, worst first; `str()` of it is a table.
+
+    Raises:
+        TypeError: `net` is no Cell, or `loss` cannot be called.
+        ValueError: the network has no batch norm over volumes, or a loss is given for a network
+            in evaluation mode.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> net = nn.SequentialCell(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8)).set_train()
+        >>> bn3d.cross_check(net, ops.ones((2, 1, 8, 8, 8))).ok
+        True
+    """
+    check_net(net)
+    if loss is not None and not callable(loss):
+        raise TypeError(f"'loss' must be callable, got {loss!r} ({type(loss).__name__})")
+    if loss is not None and not net.training:
+        raise ValueError("'loss' needs a network in training mode: net.set_train() first")
+    layers = [(name, cell) for name, cell in cells(net) if is_batch_norm(cell)]
+    if not layers:
+        raise ValueError(f"bn3d.cross_check found no BatchNorm3d in {type(net).__name__}")
+    mode = ms.get_context("mode")
+    with ExitStack() as undo:
+        undo.callback(Snapshot(net).restore)
+        undo.callback(ms.set_context, mode=mode)
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+        gradients = ParameterGradients()
+        watches = [Watch(name, cell, gradients) for name, cell in layers]
+        if net.training:
+            _step(net, inputs, loss or _weighted_sum, watches, gradients)
+        else:
+            net(*inputs)
+        checks = [_layer_check(watch) for watch in watches]
+    checks.sort(key=lambda check: (check.ok, -check.error))
+    return CrossCheck(checks, net.training, _notes(mode, watches))
+
+
+def _step(net, inputs, loss, watches, gradients) -> None:
+    """One forward and backward pass; the watches keep how gamma's and beta's gradients compare."""
+
+    def forward(*inputs):
+        return loss(net(*inputs))
+
+    users = [(watch, *item) for watch in watches for item in watch.parameters().items()]
+    # By all there is, so that the gradient of every layer's input is computed.
+    parameters = {id(p): p for p in (*(p for _, _, p in users), *net.trainable_params())}
+    floating = tuple(i for i, value in enumerate(inputs) if _is_floating(value))
+    weights = ms.ParameterTuple(parameters.values()) if parameters else None
+    found = ms.grad(forward, floating or None, weights)(*inputs)
+    if weights is None:
+        return
+    of = dict(zip(parameters, found[1] if floating else found, strict=True))
+    for watch, name, parameter in users:
+        quantity = gradients.hold(name, parameter, of[id(parameter)])
+        if quantity is not None:
+            watch.keep(quantity)
+
+
+def _layer_check(watch: Watch) -> LayerCheck:
+    cell = watch.cell
+    quantities = tuple(watch.quantities.values())
+    return LayerCheck(
+        watch.name,
+        type(cell).__name__,
+        _backend(cell),
+        watch.shape,
+        watch.dtype,
+        watch.calls,
+        quantities,
+        _reasons(watch),
+    )
+
+
+def _backend(cell: nn.Cell) -> str:
+    construct = type(cell).construct
+    if construct is BatchNorm3d.construct:
+        return cell._backend
+    if construct in (nn.BatchNorm3d.construct, mint.nn.BatchNorm3d.construct):
+        return "mindspore"
+    return type(cell).__qualname__
+
+
+def _reasons(watch: Watch) -> tuple[str, ...]:
+    """What is wrong, and what about the data explains it."""
+    wrong = [
+        f"{q.name} is {q.worst[0]:.6g} where the judge has {q.worst[1]:.6g} "
+        f"({q.error:.1e} of its scale, {TOLERANCES[q.dtype]:.0e} is allowed)"
+        for q in watch.quantities.values()
+        if not q.ok
+    ]
+    if wrong and watch.circumstances:
+        wrong.append(f"the batch has {', '.join(watch.circumstances)}")
+    return tuple(wrong)
+
+
+def _notes(mode: int, watches: list[Watch]) -> list[str]:
+    notes = []
+    if mode == ms.GRAPH_MODE:
+        notes.append("ran in PyNative mode: graphs, which MindSpore compiles, run no hooks")
+    silent = [watch.name for watch in watches if not watch.calls]
+    if silent:
+        notes.append(f"not called, or inside of a mindspore.jit: {', '.join(silent)}")
+    return notes
+
+
+def _weighted_sum(output: Any) -> ms.Tensor:
+    """A scalar in which no value of the output counts like its neighbour: were all alike, the
+    gradient would vanish in a batch norm.
+    """
+    random = np.random.default_rng(0)
+    total = ops.zeros((), ms.float32)
+    for value in _tensors(output):
+        weights = ms.Tensor(random.standard_normal(value.shape).astype(np.float32))
+        total = total + (ops.cast(value, ms.float32) * weights).sum()
+    return total
+
+
+def _tensors(value: Any):
+    if _is_floating(value):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _tensors(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, ms.Tensor) and value.is_floating_point()

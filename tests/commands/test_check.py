@@ -1,0 +1,121 @@
+"""`bn3d check`: what it is given, what it writes, and its exit code."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bn3d.commands.cli import app
+
+NETWORK = """
+import numpy as np
+import mindspore as ms
+from mindspore import nn
+
+class Block(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(1, 4, 3)
+        self.norm = nn.BatchNorm3d(4)
+
+    def construct(self, x):
+        return self.norm(self.conv(x))
+
+def network():
+    return nn.SequentialCell(Block(), nn.BatchNorm3d(4))
+
+def with_input():
+    import helper_imported_late
+    return network().set_train(), ms.Tensor(helper_imported_late.X)
+
+def with_loss():
+    return network().set_train(), (ms.ops.ones((2, 1, 4, 4, 4)),), lambda y: (y * y * y).sum()
+
+def one_value():
+    return nn.BatchNorm3d(3).set_train(), ms.ops.ones((1, 3, 1, 1, 1))
+
+def no_network():
+    return 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "users_network.py").write_text(NETWORK)
+    (tmp_path / "helper_imported_late.py").write_text(
+        "import numpy as np\nX = np.random.default_rng(0).normal(size=(2, 1, 5, 5, 5))"
+        ".astype(np.float32)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def check(*arguments):
+    return CliRunner().invoke(app, ["check", *map(str, arguments)])
+
+
+def test_the_function_gives_the_input(here):
+    done = check("users_network:with_input")
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("right: all 2 batch norm layers agree with the judge")
+    assert "0.norm" in done.output
+
+
+def test_a_loss_of_the_users(here):
+    assert check("users_network:with_loss").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_a_file_of_data(here, name):
+    x = np.ones((2, 1, 4, 5, 6), np.float32)
+    np.save(here / name, x) if name.endswith("npy") else np.savez(here / name, x=x)
+    done = check("users_network:network", "--data", name)
+    assert done.exit_code == 0, done.output
+    assert "2x4x4x5x6" in done.output
+
+
+def test_a_shape_and_the_mode(here):
+    done = check("users_network:network", "--shape", "2,1,4,4,4", "--train")
+    assert "forward and backward" in done.output
+    done = check("users_network:network", "--shape", "2,1,4,4,4")
+    assert "forward and backward" not in done.output
+
+
+def test_what_is_wrong_is_exit_code_1_and_bn3d_beside_is_right(here):
+    done = check("users_network:one_value", "--json", "out.json")
+    assert done.exit_code == 1
+    assert "moving_variance is nan" in done.output
+    found = json.loads((here / "out.json").read_text())["as it is"]
+    assert found["ok"] is False
+    assert found["layers"][0]["errors"]["moving_variance"]["ok"] is False
+    done = check("users_network:one_value", "--beside", "--picture", "out.png")
+    assert done.exit_code == 0, done.output
+    assert "as it is: wrong" in done.output and "after bn3d.swap: right" in done.output
+    assert (here / "out.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_json_to_stdout_is_only_json(here):
+    done = check("users_network:with_input", "--json", "-")
+    assert json.loads(done.stdout)["as it is"]["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["users_network"], "BUILD must be package.module:function, got 'users_network'"),
+        (["nowhere:build"], "nowhere cannot be imported"),
+        (["users_network:nothing"], "users_network has no function nothing"),
+        (["users_network:network"], "no input: return (network, inputs)"),
+        (["users_network:no_network", "--shape", "1,1,4,4,4"], "'net' must be"),
+        (["users_network:network", "--shape", "1,a"], "--shape must be numbers"),
+        (["users_network:network", "--shape", "1,1,4,4,4", "--data", "x"], "take one"),
+        (["users_network:network", "--data", "none.npy"], "none.npy"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_a_line(here, arguments, message):
+    done = check(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
