@@ -2,7 +2,7 @@
 
 import typer
 
-from bn3d.commands import interrupts
+from bn3d import interrupts
 from bn3d.commands.bench.command import bench
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ The parts are in python/bn3d/commands/demo/; `bn3d demo` runs the same.
 
 import typer
 
-from bn3d.commands import interrupts
+from bn3d import interrupts
 from bn3d.commands.demo import main
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from bn3d import __version__
-from bn3d.commands import interrupts
+from bn3d import __version__, interrupts
 
 __all__ = ["main"]
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bn3d.commands import interrupts
+from bn3d import interrupts
 
 from . import deploy as deployment
 from . import installer
