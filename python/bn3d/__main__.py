@@ -15,7 +15,9 @@ __all__ = ["main"]
 def main() -> None:
     interrupts.guard()
     try:
-        from bn3d.commands.cli import app  # noqa: PLC0415, the guard comes first
+        import rich  # noqa: F401, PLC0415, the guard comes first; commands import its parts late
+
+        from bn3d.commands.cli import app  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bn3d.commands.bench import command
 from bn3d.commands.bench.cases import Case, all_cases
 from bn3d.commands.bench.report import ratios
-from bn3d.commands.bench.timing import Effort, take_turns
+from bn3d.commands.bench.timing import Effort, take_turns, together
 
 
 def test_calls_take_turns_in_rotating_order():
@@ -23,6 +23,18 @@ def test_calls_take_turns_in_rotating_order():
     # One call each to estimate, then blocks of one warm-up and three timed calls.
     assert "".join(order) == "ab" + "aaaa" + "bbbb" + "bbbb" + "aaaa"
     assert all(timing.calls == 6 for timing in timings.values())
+
+
+def test_calls_that_only_begin_their_work_are_timed_together():
+    order = []
+    timings = take_turns(
+        {name: lambda name=name: order.append(name) for name in "ab"},
+        Effort(blocks=2, block_seconds=0.0),
+        together(lambda: order.append(".")),
+    )
+    block_a, block_b = ("".join((x, ".", 3 * x, ".")) for x in "ab")
+    assert "".join(order) == ".a..b." + block_a + block_b + block_b + block_a
+    assert all(timing.calls == 2 for timing in timings.values())
 
 
 def test_quantiles_are_ordered():

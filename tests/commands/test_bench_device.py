@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from bn3d.backends import split
-from bn3d.commands.bench import command
+from bn3d.commands.bench import command, run
 from bn3d.commands.bench.cases import Case
 from bn3d.commands.bench.device import _run, volumes_moved
 from bn3d.commands.bench.timing import Effort
@@ -53,7 +53,7 @@ def test_the_command_prints_and_writes_what_was_measured(tmp_path, monkeypatch):
         "refused": {"stock": "TypeError: no"},
     }
     monkeypatch.setattr("bn3d.commands.verify.session.set_device", lambda device: None)
-    monkeypatch.setattr(command, "measure_device", lambda *arguments: [row])
+    monkeypatch.setattr(run, "measure_device", lambda *arguments: [row])
     app = typer.Typer()
     app.command()(command.bench)
     done = CliRunner().invoke(app, ["--device", "Ascend", "--output", str(tmp_path)])
@@ -89,7 +89,7 @@ def test_a_quick_run_is_quick_on_a_device(options, modes, tmp_path, monkeypatch)
         return []
 
     monkeypatch.setattr("bn3d.commands.verify.session.set_device", lambda device: None)
-    monkeypatch.setattr(command, "measure_device", measure)
+    monkeypatch.setattr(run, "measure_device", measure)
     app = typer.Typer()
     app.command()(command.bench)
     arguments = ["--device", "Ascend", "--output", str(tmp_path), *options]

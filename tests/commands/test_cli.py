@@ -131,6 +131,22 @@ def test_other_commands_say_what_they_need(arguments: list[str], child_environme
     assert done.stderr == "bn3d: this command needs typer: pip install typer rich\n"
 
 
+def test_help_loads_nothing_that_it_does_not_need(child_environment: dict):
+    program = (
+        "import sys, bn3d.commands.cli\n"
+        "heavy = {'mindspore', 'numpy', 'torch', 'matplotlib', 'rich.console'}\n"
+        "print(*sorted(heavy & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=child_environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "\n"
+
+
 def test_python_m_bn3d_is_the_command(child_environment: dict):
     """A whole path stands in a pipe, whatever the terminal's width."""
     done = run("info", COLUMNS="20", **child_environment)

@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 from bn3d.backends import library
+from bn3d.commands.bench.kernels import prepare
 
 EPS, MOMENTUM = 1e-5, 0.9
 
@@ -76,16 +77,9 @@ def _environment(flushing):
 def call(name, *arrays, flushing=False):
     """Call an operator; an array may be (array, dtype name) where NumPy's name is not meant."""
     pairs = [a if isinstance(a, tuple) else (a, str(a.dtype)) for a in arrays]
-    count = len(pairs)
-    params = (ctypes.c_void_p * count)(*[a.ctypes.data for a, _ in pairs])
-    ndims = (ctypes.c_int * count)(*[a.ndim for a, _ in pairs])
-    shapes = [(ctypes.c_int64 * max(a.ndim, 1))(*a.shape) for a, _ in pairs]
-    shape_pointers = (ctypes.c_void_p * count)(*[ctypes.addressof(s) for s in shapes])
-    dtypes = (ctypes.c_char_p * count)(*[d.encode() for _, d in pairs])
-    function = getattr(library.load().handle, name)
+    prepared = prepare(getattr(library.load().handle, name), *zip(*pairs, strict=True))
     with _environment(flushing):
-        code = function(count, params, ndims, shape_pointers, dtypes, None, None)
-    assert code == 0
+        prepared()
 
 
 def settings(eps=EPS, momentum=MOMENTUM):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bn3d import interrupts
 
@@ -101,6 +100,8 @@ def deploy(
     arch: ArchOption = None,
 ) -> None:
     """Install on many hosts over ssh and check each; exit code 1 if any failed."""
+    from rich.console import Console  # noqa: PLC0415, it takes its time, also for `--help`
+
     console = Console(stderr=True)
     with _errors(), _built(package, arch) as file, console.status("") as progress:
         arrived: list[deployment.Result] = []

@@ -7,19 +7,19 @@ addition of a number to the volume, which reads it once and writes it once, show
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from bn3d.commands.bench.cases import Case
+from bn3d.commands.bench.layers import addition, bn3d_layer, prepared, stock_layer
 from bn3d.commands.bench.session import measuring_process
-from bn3d.commands.bench.timing import Effort
-from bn3d.errors import first_line
+from bn3d.commands.bench.timing import Effort, take_turns, together
 
 __all__ = ["device_table", "measure_device", "volumes_moved"]
+
+PROVIDERS = {"bn3d": bn3d_layer, "stock": stock_layer, "copy": addition}
 
 
 def volumes_moved(step: str, reductions: int) -> int:
@@ -93,16 +93,10 @@ def _run(device: str, case: Case, step: str, effort: Effort) -> dict:
     from bn3d.commands.verify.session import use_device  # noqa: PLC0415
 
     use_device(device)
-    calls, refused = {}, {}
-    for name, make in _calls(case, step).items():
-        try:
-            calls[name] = make()
-            calls[name]()  # compiles, and shows what is refused
-            _wait()
-        except Exception as error:
-            calls.pop(name, None)
-            refused[name] = f"{type(error).__name__}: {first_line(error)}"
-    times = _take_turns(calls, effort)
+    calls, refused = prepared(PROVIDERS, case, step, _wait)
+    times = {
+        name: timing.p50 for name, timing in take_turns(calls, effort, together(_wait)).items()
+    }
     reductions = split.settings(0.0, 0.0)[2]
     moved = case.nbytes * volumes_moved(step, reductions)
     achieved = moved / times["bn3d"] / 1e6 if "bn3d" in times else None
@@ -122,62 +116,7 @@ def _run(device: str, case: Case, step: str, effort: Effort) -> dict:
     }
 
 
-def _calls(case: Case, step: str) -> dict:
-    import mindspore as ms  # noqa: PLC0415
-    from mindspore import nn  # noqa: PLC0415
-
-    from bn3d import BatchNorm3d  # noqa: PLC0415
-    from bn3d.commands.bench.mindspore_steps import ForwardBackward  # noqa: PLC0415
-
-    random = np.random.default_rng(0)
-    x, dy = (
-        ms.Tensor(random.standard_normal(case.shape, np.float32), getattr(ms, case.dtype))
-        for _ in range(2)
-    )
-
-    class Copy(nn.Cell):
-        def construct(self, x):
-            return x + 1
-
-    def layer(layer_class):
-        def make():
-            net = layer_class(case.shape[1])
-            net.set_train(step != "inference")
-            if step == "forward_backward":
-                both = ForwardBackward(net)
-                return lambda: both(x, dy)
-            return lambda: net(x)
-
-        return make
-
-    def copy():
-        net = Copy()
-        return lambda: net(x)
-
-    return {"bn3d": layer(BatchNorm3d), "stock": layer(nn.BatchNorm3d), "copy": copy}
-
-
 def _wait() -> None:
     import mindspore as ms  # noqa: PLC0415
 
     ms.runtime.synchronize()
-
-
-def _take_turns(calls: dict, effort: Effort) -> dict[str, float]:
-    """Median over the blocks of the milliseconds of a call, by name."""
-    counts = {name: effort.calls_in_a_block(_block(call, 3)) for name, call in calls.items()}
-    blocks: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(effort.blocks):
-        for name, call in calls.items():
-            blocks[name].append(_block(call, counts[name]) * 1e3)
-    return {name: float(np.median(values)) for name, values in blocks.items()}
-
-
-def _block(call, count: int) -> float:
-    """Seconds a call, of `count` calls and one wait."""
-    _wait()
-    start = time.perf_counter()
-    for _ in range(count):
-        call()
-    _wait()
-    return (time.perf_counter() - start) / count

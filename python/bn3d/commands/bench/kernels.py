@@ -6,7 +6,7 @@ No framework, no fresh output: what is left is the kernel and a ctypes call (som
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from bn3d.backends import library
 from bn3d.commands.bench.cases import Case
 from bn3d.operators import OPERATORS
 
-__all__ = ["kernel_calls", "step_kernels"]
+__all__ = ["kernel_calls", "prepare", "step_kernels"]
 
 _PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance", "settings")
 
@@ -40,10 +40,13 @@ def kernel_calls(case: Case, threads: int) -> dict[str, Callable[[], object]]:
     loaded = library.load()
     loaded.set_threads(threads)
     buffers = _buffers(case)
-    return {
-        name: _prepare(loaded.handle[name], [buffers[tensor] for tensor in tensors], case)
-        for name, tensors in SIGNATURES.items()
-    }
+
+    def prepared(function: str) -> Callable[[], None]:
+        arrays = [buffers[tensor] for tensor in SIGNATURES[function]]
+        dtypes = [case.dtype if array.ndim == 5 else array.dtype.name for array in arrays]
+        return prepare(loaded.handle[function], arrays, dtypes)
+
+    return {function: prepared(function) for function in SIGNATURES}
 
 
 def step_kernels(case: Case, step: str, threads: int) -> Callable[[], object]:
@@ -83,22 +86,24 @@ def _buffers(case: Case) -> dict[str, np.ndarray]:
     }
 
 
-def _prepare(function, arrays: list[np.ndarray], case: Case) -> Callable[[], object]:
-    """The arguments of MindSpore's aot interface, made once."""
+def prepare(
+    function: Callable[..., int], arrays: Sequence[np.ndarray], dtypes: Sequence[str]
+) -> Callable[[], None]:
+    """A call of a C function as MindSpore's aot interface has it; its arguments are made once.
+
+    `dtypes` has the names that MindSpore has for them: NumPy has none for bfloat16.
+    """
     count = len(arrays)
     params = (ctypes.c_void_p * count)(*(array.ctypes.data for array in arrays))
     ndims = (ctypes.c_int * count)(*(array.ndim for array in arrays))
-    shape_arrays = [(ctypes.c_int64 * array.ndim)(*array.shape) for array in arrays]
-    shapes = (ctypes.POINTER(ctypes.c_int64) * count)(
-        *(ctypes.cast(shape, ctypes.POINTER(ctypes.c_int64)) for shape in shape_arrays)
-    )
-    names = [case.dtype if array.ndim == 5 else array.dtype.name for array in arrays]
-    dtypes = (ctypes.c_char_p * count)(*(name.encode() for name in names))
+    shapes = [(ctypes.c_int64 * max(array.ndim, 1))(*array.shape) for array in arrays]
+    addresses = (ctypes.c_void_p * count)(*(ctypes.addressof(shape) for shape in shapes))
+    names = (ctypes.c_char_p * count)(*(name.encode() for name in dtypes))
 
     def call() -> None:
-        status = function(count, params, ndims, shapes, dtypes, None, None)
+        status = function(count, params, ndims, addresses, names, None, None)
         if status != 0:
             raise RuntimeError(f"{function.__name__} returned {status}")
 
-    call.keep_alive = (arrays, shape_arrays)  # C holds only their addresses
+    call.keep_alive = (arrays, shapes)  # C holds only their addresses
     return call

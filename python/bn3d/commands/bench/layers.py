@@ -1,54 +1,106 @@
-"""Layers as calls: one step each, returning only when its results are there.
+"""Layers as calls, one step each.
 
-A provider is a function (case, step) -> call. MindSpore's mode and thread count are set
-for the process before a provider runs (session.py).
+A provider is a function (case, step) -> call. MindSpore's device, mode and thread count are set
+for the process before a provider runs (session.py, device.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from bn3d.commands.bench.cases import Case
+from bn3d.commands.bench.timing import Call
+from bn3d.errors import first_line
 
-__all__ = ["PROVIDERS"]
+__all__ = ["PROVIDERS", "addition", "bn3d_layer", "prepared", "stock_layer"]
 
-Call = Callable[[], object]
+Provider = Callable[[Case, str], Call]
+
+
+def prepared(
+    providers: Mapping[str, Provider],
+    case: Case,
+    step: str,
+    wait: Callable[[], object] = lambda: None,
+) -> tuple[dict[str, Call], dict[str, str]]:
+    """Calls that have run once, which compiles them; and why the other providers refused.
+
+    `wait` returns when what a call has begun is done.
+    """
+    calls, refused = {}, {}
+    for name, provider in providers.items():
+        try:
+            call = provider(case, step)
+            call()
+            wait()
+        except Exception as error:
+            refused[name] = f"{type(error).__name__}: {first_line(error)}"
+        else:
+            calls[name] = call
+    return calls, refused
+
+
+def bn3d_layer(case: Case, step: str) -> Call:
+    """bn3d's layer. Where MindSpore does not wait itself, the call returns before its results."""
+    import bn3d  # noqa: PLC0415 - imports MindSpore, which only the measuring process should
+
+    return _mindspore(bn3d.BatchNorm3d, case, step)
+
+
+def stock_layer(case: Case, step: str) -> Call:
+    """MindSpore's own layer, like `bn3d_layer`."""
+    from mindspore import nn  # noqa: PLC0415
+
+    return _mindspore(nn.BatchNorm3d, case, step)
+
+
+def addition(case: Case, step: str) -> Call:
+    """One addition in MindSpore, which reads the volume once and writes it once, whatever the step."""
+    from mindspore import nn  # noqa: PLC0415
+
+    class Addition(nn.Cell):
+        def construct(self, x):
+            return x + 1
+
+    net, x = Addition(), _tensor(case, 0)
+    return lambda: net(x)
 
 
 def _input(case: Case, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(case.shape, dtype=np.float32)
 
 
-def _bn3d(case: Case, step: str) -> Call:
-    import bn3d  # noqa: PLC0415 - imports MindSpore, which only the measuring process should
+def _tensor(case: Case, seed: int):
+    import mindspore as ms  # noqa: PLC0415
 
-    return _mindspore(bn3d.BatchNorm3d, case, step)
-
-
-def _stock(case: Case, step: str) -> Call:
-    from mindspore import nn  # noqa: PLC0415
-
-    return _mindspore(nn.BatchNorm3d, case, step)
+    return ms.Tensor(_input(case, seed), getattr(ms, case.dtype))
 
 
 def _mindspore(layer_class: type, case: Case, step: str) -> Call:
-    import mindspore as ms  # noqa: PLC0415
-
-    from bn3d.commands.bench.mindspore_steps import ForwardBackward, wait_for  # noqa: PLC0415
-
-    def tensor(seed: int) -> ms.Tensor:
-        return ms.Tensor(_input(case, seed), getattr(ms, case.dtype))
+    from bn3d.commands.bench.mindspore_steps import ForwardBackward  # noqa: PLC0415
 
     layer = layer_class(case.shape[1])
     layer.set_train(step != "inference")
-    x = tensor(0)
+    x = _tensor(case, 0)
     if step != "forward_backward":
-        return lambda: wait_for(layer(x))
+        return lambda: layer(x)
     forward_backward = ForwardBackward(layer)
-    dy = tensor(1)
-    return lambda: wait_for(forward_backward(x, dy))
+    dy = _tensor(case, 1)
+    return lambda: forward_backward(x, dy)
+
+
+def _waiting(provider: Provider) -> Provider:
+    """The same with calls that return when their results are there."""
+
+    def waiting(case: Case, step: str) -> Call:
+        from bn3d.commands.bench.mindspore_steps import wait_for  # noqa: PLC0415
+
+        call = provider(case, step)
+        return lambda: wait_for(call())
+
+    return waiting
 
 
 def _torch(case: Case, step: str) -> Call:
@@ -71,8 +123,8 @@ def _torch(case: Case, step: str) -> Call:
     return lambda: torch.autograd.grad(layer(x), (x, layer.weight, layer.bias), dy)
 
 
-PROVIDERS: dict[str, Callable[[Case, str], Call]] = {
-    "bn3d": _bn3d,
-    "stock": _stock,
+PROVIDERS: dict[str, Provider] = {
+    "bn3d": _waiting(bn3d_layer),
+    "stock": _waiting(stock_layer),
     "torch": _torch,
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import mindspore as ms
 import numpy as np
 from mindspore import nn
+
+from bn3d.commands.bench.timing import seconds
 
 __all__ = ["ForwardBackward", "unfinished_work", "wait_for"]
 
@@ -57,16 +57,10 @@ def unfinished_work(repeats: int = 7) -> dict[str, float]:
     def unfinished(wait) -> float:
         y = layer(x)
         wait(y)
-        return max(_seconds(y.asnumpy) - _seconds(y.asnumpy), 0.0) * 1e3
+        return max(seconds(y.asnumpy) - seconds(y.asnumpy), 0.0) * 1e3
 
     def median(wait) -> float:
         return round(float(np.median([unfinished(wait) for _ in range(repeats)])), 3)
 
     unfinished(wait_for)  # compiles
     return {"after_the_call_ms": median(lambda y: None), "after_waiting_ms": median(wait_for)}
-
-
-def _seconds(call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

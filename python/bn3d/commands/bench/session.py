@@ -16,8 +16,7 @@ from dataclasses import asdict
 from multiprocessing import get_context
 
 from bn3d.commands.bench.cases import Case
-from bn3d.commands.bench.timing import Effort, other_load, take_turns
-from bn3d.errors import first_line
+from bn3d.commands.bench.timing import Call, Effort, other_load, take_turns
 
 __all__ = ["measuring_process", "run_kernels", "run_layers", "run_waiting", "usable_cores"]
 
@@ -72,43 +71,29 @@ def run_waiting() -> dict:
 
 def run_layers(case: Case, step: str, threads: int, effort: Effort, profile: bool) -> dict:
     """One row: every provider's time for a step, the copy's, and with `profile` the kernels'."""
-    from bn3d.commands.bench.copying import fastest_copy  # noqa: PLC0415
     from bn3d.commands.bench.kernels import step_kernels  # noqa: PLC0415
-    from bn3d.commands.bench.layers import PROVIDERS  # noqa: PLC0415
+    from bn3d.commands.bench.layers import PROVIDERS, prepared  # noqa: PLC0415
 
-    calls, refused = {}, {}
-    for name, provider in PROVIDERS.items():
-        try:
-            calls[name] = provider(case, step)
-            calls[name]()  # compiles, and shows what is refused
-        except Exception as error:
-            calls.pop(name, None)
-            refused[name] = f"{type(error).__name__}: {first_line(error)}"
+    calls, refused = prepared(PROVIDERS, case, step)
     if profile:
         calls["kernels"] = step_kernels(case, step, threads)
-    copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)
-    load = other_load()
-    timings = take_turns(calls, effort)
-    return {
-        **asdict(case),
-        "bytes": case.nbytes,
-        "step": step,
-        "copied_by": copy_name,
-        "other_load_cores": round(load(), 2),
-        "milliseconds": {name: timing.as_json() for name, timing in timings.items()},
-        "refused": refused,
-    }
+    return {"step": step, **_measured(case, calls, threads, effort), "refused": refused}
 
 
 def run_kernels(case: Case, threads: int, effort: Effort) -> dict:
     """One row: every kernel of the CPU backend on prepared buffers, and the copy."""
-    from bn3d.commands.bench.copying import fastest_copy  # noqa: PLC0415
     from bn3d.commands.bench.kernels import kernel_calls  # noqa: PLC0415
 
-    calls = kernel_calls(case, threads)
-    copy_name, calls["copy"] = fastest_copy(case.nbytes, threads)
+    return _measured(case, kernel_calls(case, threads), threads, effort)
+
+
+def _measured(case: Case, calls: dict[str, Call], threads: int, effort: Effort) -> dict:
+    """What every row has: the case, and the times of the calls and of a copy."""
+    from bn3d.commands.bench.copying import fastest_copy  # noqa: PLC0415
+
+    copy_name, copy = fastest_copy(case.nbytes, threads)
     load = other_load()
-    timings = take_turns(calls, effort)
+    timings = take_turns({**calls, "copy": copy}, effort)
     return {
         **asdict(case),
         "bytes": case.nbytes,

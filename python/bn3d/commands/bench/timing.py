@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Effort", "Timing", "other_load", "take_turns"]
+__all__ = ["Call", "Effort", "Timing", "other_load", "seconds", "take_turns", "together"]
 
 Call = Callable[[], object]
+Timer = Callable[[Call, int], list[float]]  # seconds of so many calls
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Timing:
 
     Attributes:
         p20, p50, p80: quantiles over all calls of all blocks.
-        calls: how many were timed.
+        calls: how many were timed; a block timed `together` counts as one.
         page_faults: fresh pages the kernel had to hand out in one call, on average. A page
             costs about as much as copying it. NaN where the system does not count them.
     """
@@ -48,10 +49,32 @@ class Timing:
         return {name: round(value, 5) for name, value in asdict(self).items()}
 
 
-def take_turns(calls: Mapping[str, Call], effort: Effort) -> dict[str, Timing]:
+def _one_by_one(call: Call, count: int) -> list[float]:
+    """Seconds of each call, for calls that return when their results are there."""
+    return [seconds(call) for _ in range(count)]
+
+
+def together(wait: Callable[[], object]) -> Timer:
+    """A timer for calls that only begin their work: one wait after all, and their mean alone."""
+
+    def timer(call: Call, count: int) -> list[float]:
+        def block() -> None:
+            for _ in range(count):
+                call()
+            wait()
+
+        wait()
+        return [seconds(block) / count]
+
+    return timer
+
+
+def take_turns(
+    calls: Mapping[str, Call], effort: Effort, timer: Timer = _one_by_one
+) -> dict[str, Timing]:
     """Time every call in blocks; the order rotates, so nobody always follows the same one."""
-    counts = {name: effort.calls_in_a_block(_seconds(call)) for name, call in calls.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    counts = {name: effort.calls_in_a_block(timer(call, 1)[0]) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     faults = dict.fromkeys(calls, 0)
     names = list(calls)
     for _ in range(effort.blocks):
@@ -60,10 +83,12 @@ def take_turns(calls: Mapping[str, Call], effort: Effort) -> dict[str, Timing]:
             wait_until_quiet()
             call()  # wakes threads and fetches code; not counted
             before = _page_faults()
-            seconds[name] += [_seconds(call) for _ in range(counts[name])]
+            times[name] += timer(call, counts[name])
             faults[name] += _page_faults() - before
         names.append(names.pop(0))
-    return {name: _timing(seconds[name], faults[name]) for name in calls}
+    return {
+        name: _timing(times[name], faults[name] / (effort.blocks * counts[name])) for name in calls
+    }
 
 
 def wait_until_quiet(idle_share: float = 0.05, at_most: float = 1.0) -> None:
@@ -106,7 +131,8 @@ def _busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def _seconds(call: Call) -> float:
+def seconds(call: Call) -> float:
+    """Wall time of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -120,6 +146,6 @@ def _page_faults() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def _timing(seconds: list[float], faults: float) -> Timing:
-    p20, p50, p80 = (float(q) for q in np.quantile(seconds, (0.2, 0.5, 0.8)) * 1e3)
-    return Timing(p20, p50, p80, len(seconds), faults / len(seconds))
+def _timing(times: list[float], page_faults: float) -> Timing:
+    p20, p50, p80 = (float(q) for q in np.quantile(times, (0.2, 0.5, 0.8)) * 1e3)
+    return Timing(p20, p50, p80, len(times), page_faults)

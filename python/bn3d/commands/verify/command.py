@@ -6,15 +6,16 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from bn3d import outputs
 from bn3d.commands.options import Device, file
 from bn3d.commands.verify.tolerances import TOLERANCES
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["verify"]
 
@@ -31,7 +32,9 @@ def verify(
 
     Exit code 0: all within tolerance; 1: some are not; 2: the device or its backend is not there.
     """
-    # MindSpore takes seconds to load, which `--help` should not.
+    # MindSpore takes seconds to load, which `--help` should not; rich its part.
+    from rich.console import Console  # noqa: PLC0415
+
     from bn3d.commands.info import info  # noqa: PLC0415
     from bn3d.commands.verify import session  # noqa: PLC0415
 
@@ -74,6 +77,8 @@ def verify(
 
 def _table(checks, title: str) -> Table:
     """The worst error of each output over all shapes and modes, a column for each dtype."""
+    from rich.table import Table  # noqa: PLC0415
+
     dtypes = list(dict.fromkeys(check.case.dtype for check in checks))
     table = Table(title=f"{title}: worst error of its scale")
     table.add_column("checked")
