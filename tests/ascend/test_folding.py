@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 from bn3d_impl import folding
 from bn3d_impl.arithmetic import spread_row
+from compiling import REDUCTIONS, by_type, compiled, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tbe.common import platform
 from tbe.dsl import schedule
 from tbe.graph import evaluate
 from tbe.tvm import placeholder
-from test_tbe_operators import compiled, run
 
-from bn3d.operators import OPERATORS
-
-REDUCTIONS = [operator for operator in OPERATORS if operator.outputs[0].kind == "channel"]
-by_type = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.type)
 # A volume of each kind that is folded in a way of its own: what is told apart, the shape, and the
 # folded shape for an operator that applies and for one that reduces.
 NDC1HWC0 = {

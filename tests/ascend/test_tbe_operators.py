@@ -8,18 +8,17 @@ from pathlib import Path
 import engine
 import numpy as np
 import pytest
+from compiling import REDUCTIONS, by_type, compiled, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tbe.common import platform
 from tbe.common.context import op_context
 from tbe.common.register import get_operator
 from tbe.dsl import schedule
-from tbe.graph import evaluate
 
 from bn3d.operators import OPERATORS
 
 SOURCES = Path(__file__).parents[2] / "op_impl/ai_core/tbe/bn3d_impl"
-REDUCTIONS = [operator for operator in OPERATORS if operator.outputs[0].kind == "channel"]
 CASES = [
     pytest.param(operator, soc, layout, dtype, id=f"{operator.type}-{soc}-{layout}-{dtype}")
     for operator in OPERATORS
@@ -27,7 +26,6 @@ CASES = [
     for layout in engine.FORMATS
     for dtype in dtypes
 ]
-by_type = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.type)
 shapes = st.tuples(
     st.integers(1, 3), st.integers(1, 35), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)
 )
@@ -39,29 +37,6 @@ def _fresh():
     platform.set_soc("Ascend910A")
     yield
     schedule.declines_reductions[0] = False
-
-
-def compiled(operator, soc, arguments, mode=None):
-    """Build as the engine would: its own context, the SoC's module."""
-    platform.set_soc(soc)
-    mode = mode or engine.SOCS[soc][0]
-    function = getattr(importlib.import_module(engine.module_name(operator, mode)), operator.module)
-    with op_context.OpContext(mode) as context:
-        function(*arguments, kernel_name=f"te_{operator.module}_0")
-    build = schedule.builds.pop()
-    return build, context
-
-
-def run(operator, build, inputs, shape, layout, padding=0.0):
-    """Unpacked outputs, and the raw ones."""
-    packed = [engine.pack(array, layout, padding) for array in inputs.values()]
-    feed = {
-        tensor: array.reshape(tensor.shape)
-        for tensor, array in zip(build.inputs, packed, strict=True)
-    }
-    raw = evaluate(build.schedule.outputs, feed)
-    kinds = [tensor.kind for tensor in operator.outputs]
-    return [engine.unpack(a, kind, shape, layout) for a, kind in zip(raw, kinds, strict=True)], raw
 
 
 @pytest.mark.parametrize(("operator", "soc", "layout", "dtype"), CASES)

@@ -1,39 +1,16 @@
 """The gradient is that of what the forward pass computed, whatever changed in between."""
 
-import dataclasses
-
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, ops
 
-from backends import standin
 from bn3d import reference
-from bn3d.backends import native, split, synchronised
-from bn3d.backends.process_groups import Membership
 from support.layers import GAMMA, OURS, volume
 
 MEAN, VARIANCE = np.array([0.5, -1, 2]), np.array([1, 2, 3])
 BETA = np.array([1, 0, -1])
 CHANGES = ["gamma", "moving_mean", "moving_variance", "all by set_data", "all by a training step"]
-
-
-@pytest.fixture(params=["native", "composed", "ascend", "synchronised"])
-def backend(request, monkeypatch):
-    """Runs a test with each backend; the last two in the way of other devices."""
-    if request.param in ("native", "composed"):
-        monkeypatch.setenv("BN3D_BACKEND", request.param)
-    elif request.param == "ascend":
-        standin.use(standin.ascend_on_cpu(monkeypatch), monkeypatch)
-    else:
-        monkeypatch.setattr(synchronised.ops, "AllReduce", lambda _operation, _group: ops.identity)
-        membership = Membership("of 1", 1, 0)
-        functions = synchronised.build.__wrapped__(native.BACKEND, membership)
-        backend = dataclasses.replace(
-            native.BACKEND, settings=split.settings, **functions._asdict()
-        )
-        standin.use(backend, monkeypatch)
-    return request.param
 
 
 def layer(training, dtype=ms.float32):
@@ -66,7 +43,7 @@ def judge(x, dy, training):
 
 @pytest.mark.parametrize("what", CHANGES)
 @pytest.mark.parametrize("training", [True, False])
-def test_the_gradient(rng, backend, training, what):
+def test_the_gradient(rng, way, training, what):
     x, dy = volume(rng), volume(rng)
     net = layer(training)
 
@@ -98,9 +75,9 @@ def test_float64_needs_no_cast_that_would_copy(rng, monkeypatch, training):
 
 @pytest.mark.parametrize("what", ["all by set_data", "all by a training step"])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_gradient_of_the_gradient(rng, backend, training, what):
+def test_the_gradient_of_the_gradient(rng, way, training, what):
     """Changed after the forward pass, and once more after the gradient."""
-    if backend == "ascend":
+    if way == "ascend":
         pytest.skip("MindSpore has no second derivatives of a function that it compiled")
     x, dy = volume(rng), volume(rng)
     results = []

@@ -1,7 +1,5 @@
 """A channel without variance, and no eps: beta while training, as in PyTorch's operator."""
 
-import dataclasses
-
 import mindspore as ms
 import numpy as np
 import pytest
@@ -11,8 +9,6 @@ from mindspore import Tensor, ops
 import bn3d
 from backends import standin
 from bn3d import reference
-from bn3d.backends import native, split, synchronised
-from bn3d.backends.process_groups import Membership
 
 GAMMA, BETA = np.array([2.0, 3.0], np.float32), np.array([0.25, -1.5], np.float32)
 MOVING = np.array([3.0, 1.0], np.float32), np.array([0.0, 4.0], np.float32)
@@ -60,25 +56,8 @@ def test_the_judge_is_torch(training):
         np.testing.assert_allclose(got[finite], want[finite], rtol=1e-12, atol=1e-12)
 
 
-@pytest.fixture(params=["native", "composed", "ascend", "synchronised"])
-def backend(request, monkeypatch):
-    if request.param in ("native", "composed"):
-        monkeypatch.setenv("BN3D_BACKEND", request.param)
-    elif request.param == "ascend":
-        standin.use(standin.ascend_on_cpu(monkeypatch), monkeypatch)
-    else:
-        monkeypatch.setattr(synchronised.ops, "AllReduce", lambda _operation, _group: ops.identity)
-        membership = Membership("of 1", 1, 0)
-        functions = synchronised.build.__wrapped__(native.BACKEND, membership)
-        backend = dataclasses.replace(
-            native.BACKEND, settings=split.settings, **functions._asdict()
-        )
-        standin.use(backend, monkeypatch)
-    return request.param
-
-
 @pytest.mark.parametrize("training", [True, False])
-def test_without_eps(mode, backend, training):
+def test_without_eps(mode, way, training):
     x, dy = volumes()
     arguments = dict(zip(["gamma_init", "beta_init"], map(Tensor, (GAMMA, BETA)), strict=True))
     moving = dict(zip(["moving_mean_init", "moving_var_init"], map(Tensor, MOVING), strict=True))
@@ -95,8 +74,8 @@ def test_without_eps(mode, backend, training):
         assert layer.bn2d.moving_variance.asnumpy()[0] == 0
 
 
-def test_second_derivatives_without_eps(backend):
-    if backend == "ascend":
+def test_second_derivatives_without_eps(way):
+    if way == "ascend":
         pytest.skip("MindSpore has no second derivatives of a function that it compiled")
     x, dy = volumes()
     layer = bn3d.BatchNorm3d(2, eps=0.0, gamma_init=Tensor(GAMMA)).set_train()

@@ -57,7 +57,7 @@ def stock_layer(case: Case, step: str) -> Call:
 
 
 def addition(case: Case, step: str) -> Call:
-    """One addition in MindSpore, which reads the volume once and writes it once, whatever the step."""
+    """One addition in MindSpore, whatever the step: the volume is read once and written once."""
     from mindspore import nn  # noqa: PLC0415
 
     class Addition(nn.Cell):
