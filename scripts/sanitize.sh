@@ -44,7 +44,7 @@ run_python() {
   # Leaks are not looked for: Python and MindSpore leave memory to the end of the process.
   LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$package "$python" -m pytest -q -p no:cacheprovider \
-    tests/test_native.py tests/test_backends.py tests/test_derivatives.py
+    tests/backends/test_native.py tests/backends/test_choice.py tests/layers/test_derivatives.py
   rm -rf "$package"
 }
 

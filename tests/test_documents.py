@@ -24,29 +24,54 @@ def test_file_names_in_the_documents_have_the_version():
     assert set(named) == {bn3d.__version__}
 
 
-def test_private_imports_from_mindspore_are_listed():
-    """With their files, in docs/maintaining.md; not one too few, not one too many."""
-    text = (DOCS / "maintaining.md").read_text(encoding="utf-8")
-    listed = {
-        (name, file)
-        for name, files in re.findall(r"^\| `(mindspore\..*?)` \| (`.+?`) \|", text, re.MULTILINE)
-        if "._" in name
-        for file in _quoted(files)
-    }
-    package = ROOT / "python" / "bn3d"
-    imports = re.compile(r"^from (mindspore[\w.]*) import (.+)$", re.MULTILINE)
-    found = {
-        (f"{module}.{name}", path.relative_to(package).as_posix())
-        for path in package.rglob("*.py")
-        for module, names in imports.findall(path.read_text(encoding="utf-8"))
-        for name in names.split(", ")
-        if "._" in f"{module}.{name}"
-    }
-    assert found and found == listed
+# Folders of the repository, and what else has such a name.
+FOLDERS = ("tests", "scripts", "docs", "benchmarks", "examples", "cmake", "python/bn3d")
+FOLDERS += ("op_impl", "op_proto")
+IN_THE_PACKAGE = ("op_proto/lib/", "op_impl/ai_core/tbe/config")
+# Files that are not of the repository: of CANN, of MindSpore, of the reader, or written by bn3d.
+ELSEWHERE = {
+    *("set_env.sh", "set_env.bash", "acl_base.h", "version_match.json", "_check_version.py"),
+    *("train.py", "network.py", "bench.json"),
+}
+FILE = re.compile(r"[\w./-]*\w\.(?:py|sh|cc|h|md|toml|json|txt|lock|cmake|yml)")
 
 
-def _quoted(cell: str) -> list[str]:
-    return re.findall(r"`(.+?)`", cell)
+def sources():
+    """Every text of the repository that people have written."""
+    yield from (p for p in ROOT.iterdir() if p.suffix in (".md", ".py", ".toml", ".txt"))
+    yield from (ROOT / ".github").rglob("*.yml")
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".md", ".py", ".sh", ".cc", ".h", ".txt", ".cmake"):
+                yield path
+
+
+def test_paths_of_the_repository_exist():
+    """In documents, comments, scripts and settings; tests also make paths up."""
+    path = re.compile(rf"(?<![\w/.$}}-])(?:{'|'.join(FOLDERS)})/[\w./*-]*\w")
+    missing = {
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in sources()
+        for name in path.findall(file.read_text(encoding="utf-8"))
+        if not any(ROOT.glob(name)) and not name.startswith(IN_THE_PACKAGE)
+        if not (file.is_relative_to(ROOT / "tests") and name.startswith("op_"))
+    }
+    assert not missing
+
+
+def test_files_that_the_documents_name_exist():
+    """A name without its folder as well."""
+    names = {path.name for path in [*sources(), *ROOT.iterdir()]} | ELSEWHERE
+    names |= {path.name for path in (ROOT / "tests").rglob("*.json")}
+    missing = {
+        f"{document.relative_to(ROOT)}: {word}"
+        for document in TEXTS
+        if document.suffix == ".md"
+        for quoted in re.findall(r"`([^`\n]+)`", document.read_text(encoding="utf-8"))
+        for word in quoted.split()
+        if FILE.fullmatch(word) and Path(word).name not in names
+    }
+    assert not missing
 
 
 def test_links_lead_somewhere():

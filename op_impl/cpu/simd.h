@@ -2,7 +2,7 @@
 //
 // Only kernels.cc includes this file. It is compiled several times with different flags, so
 // everything lives in a namespace of its own and no template of the standard library is
-// used: the linker would keep one copy for all processors (tests/test_native_symbols.py).
+// used: the linker would keep one copy for all processors (tests/native/test_native_symbols.py).
 #pragma once
 
 #include <cstdint>

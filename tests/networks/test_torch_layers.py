@@ -12,10 +12,11 @@ import textwrap
 import mindspore as ms
 import numpy as np
 import pytest
-import torch
 from mindspore import mint, nn
 
 import bn3d
+
+torch = pytest.importorskip("torch")
 
 ANNOUNCED = (
     "(num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, dtype=None)"

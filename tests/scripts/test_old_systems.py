@@ -78,7 +78,7 @@ def test_it_exports_nothing_of_what_it_took_from_archives(built):
     assert {name for name in exported if not name.lower().startswith("bn3d")} == set()
 
 
-@pytest.mark.skipif(MACHINE == "aarch64", reason="tests/test_native_driver.py runs it")
+@pytest.mark.skipif(MACHINE == "aarch64", reason="tests/native/test_native_driver.py runs it")
 @pytest.mark.parametrize("built", ["aarch64"], indirect=True)
 def test_the_driver_finds_nothing_wrong_on_aarch64(built):
     """Small volumes, and calls that end in an exception."""

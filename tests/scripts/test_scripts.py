@@ -16,17 +16,15 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCED = {"arguments.sh", "setup_venv.sh"}
-# Not yet so: they take any argument for a version or for nothing.
-OTHERS = {"test_versions.sh", "lock.py"}
 SCRIPTS = sorted(
     path.name
     for path in (REPOSITORY / "scripts").iterdir()
-    if path.suffix in (".sh", ".py") and path.name not in SOURCED | OTHERS
+    if path.suffix in (".sh", ".py") and path.name not in SOURCED
 )
 PROGRAMS = (
     *("python", "python3", "python3.10", "python3.11", "python3.12", "pip", "cmake", "ctest"),
     *("git", "ssh", "msrun", "gcc", "g++", "clang++", "apt-get", "tar", "mktemp", "mkdir"),
-    *("qemu-aarch64", "bochs", "npu-smi"),
+    *("qemu-aarch64", "bochs", "npu-smi", "uv"),
 )
 
 
@@ -103,6 +101,7 @@ def test_an_unknown_option_is_refused_first(script: str, place: Path):
         ("demo.sh", ["--steps", "none"]),
         ("demo.sh", ["--output"]),
         ("fuzz.sh", ["many"]),
+        ("lock.sh", ["--upgrade", "one"]),
         ("sanitize.sh", ["address", "addres"]),
         ("test_aarch64.sh", ["0"]),
         ("test_avx512.sh", ["x"]),
