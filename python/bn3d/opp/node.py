@@ -32,8 +32,6 @@ _PYTHON_PACKAGES = {
     "psutil": "psutil",
     "scipy": "scipy",
 }
-# CANN calls its package for a SoC by these names: Ascend-cann-<name>-ops.
-_OPS_PACKAGES = {"ascend910": "910", "ascend910b": "910b", "ascend910_93": "A3"}
 _CONFIG = "op_impl/ai_core/tbe/config"
 _KERNELS = "built-in/op_impl/ai_core/tbe/kernel/config"
 _TRY = "import ctypes, os, sys; ctypes.CDLL(sys.argv[1], os.RTLD_NOW)"
@@ -108,8 +106,9 @@ def _ops_package(opp: Path, soc: str | None) -> Iterator[str]:
 
 
 def _ops_name(soc: str) -> str:
+    names = {known.name: known.ops_package for known in SOCS}
     return (
-        f"Ascend-cann-{_OPS_PACKAGES.get(soc, soc.replace('ascend', ''))}-ops of the same version "
+        f"Ascend-cann-{names.get(soc, soc.replace('ascend', ''))}-ops of the same version "
         "(up to CANN 8.3 it is called Ascend-cann-kernels)"
     )
 

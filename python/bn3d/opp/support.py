@@ -23,15 +23,27 @@ class Soc:
         dtypes: of the volumes; the per-channel vectors are float32 everywhere.
         dynamic_compiles_static: static shapes go to the sources in dynamic/ too. The first
             generation has static schedules for NDC1HWC0, the others are served by dynamic/ alone.
+        ops_package: what CANN calls its own package of operators: Ascend-cann-<ops_package>-ops.
     """
 
     name: str
     dtypes: tuple[str, ...]
     dynamic_compiles_static: bool
+    ops_package: str
 
 
 SOCS: tuple[Soc, ...] = (
-    Soc("ascend910", ("float16", "float32"), dynamic_compiles_static=False),
-    Soc("ascend910b", ("float16", "float32", "bfloat16"), dynamic_compiles_static=True),
-    Soc("ascend910_93", ("float16", "float32", "bfloat16"), dynamic_compiles_static=True),
+    Soc("ascend910", ("float16", "float32"), dynamic_compiles_static=False, ops_package="910"),
+    Soc(
+        "ascend910b",
+        ("float16", "float32", "bfloat16"),
+        dynamic_compiles_static=True,
+        ops_package="910b",
+    ),
+    Soc(
+        "ascend910_93",
+        ("float16", "float32", "bfloat16"),
+        dynamic_compiles_static=True,
+        ops_package="A3",
+    ),
 )
