@@ -38,12 +38,15 @@ def _without_typer(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command")
     info = commands.add_parser("info", help="versions, the backend that computes, what is missing")
     info.add_argument("--json", metavar="FILE", help="write it there as JSON, - for the output")
+    info.add_argument(
+        "--probe", action="store_true", help="run each operator once too; exit code 1 if one fails"
+    )
     if arguments[:1] == ["info"] or not arguments or arguments[0].startswith("-"):
         options = parser.parse_args(arguments)
         if options.command == "info":
             from bn3d.commands.info_command import show  # noqa: PLC0415, it loads MindSpore
 
-            return show(options.json)
+            return show(options.json, options.probe)
         parser.print_help()
         return 2
     print(

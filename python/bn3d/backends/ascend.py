@@ -71,7 +71,7 @@ _OPERATORS = Operators(*(_custom(operator) for operator in OPERATORS))
 
 # In PyNative mode MindSpore looks for aclnn functions only; a compiled function is launched
 # kernel by kernel, as in graph mode, and finds these operators.
-_split = split.build(_OPERATORS, compiled=ms.jit, dtypes=_DTYPES)
+_split = split.build(_OPERATORS, compiled=ms.jit, dtypes=_DTYPES, probed=True)
 
 BACKEND = Backend(
     "ascend",
@@ -81,4 +81,5 @@ BACKEND = Backend(
     _OPERATORS,
     dtypes=_DTYPES,
     compiled=ms.jit,
+    probed=True,
 )

@@ -33,6 +33,7 @@ class Backend:
         dtypes: names of the dtypes of volumes that the operators take; layers cast others.
         compiled: wraps what calls an operator in PyNative mode, as `mindspore.jit` does; None
             where nothing has to.
+        probed: whether the operators are compiled by shape and may fail: layers try them first.
         variant: what the name leaves open, such as the instruction set of the native library.
     """
 
@@ -43,6 +44,7 @@ class Backend:
     operators: Operators
     dtypes: tuple[str, ...] = ("float32", "float16", "bfloat16", "float64")
     compiled: Callable[[Callable], Callable] | None = None
+    probed: bool = False
     variant: str = ""
 
     @property

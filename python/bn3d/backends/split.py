@@ -4,7 +4,9 @@
     backward:  grad_reduce(dy, x, mean), then grad_apply(dy, x, mean, a, b, c)
 
 A batch without values calls none of them, and takes part in what a group computes: the operators
-of Ascend refuse it, and MindSpore does nothing in a compiled function that gets it.
+of Ascend refuse it, and MindSpore does nothing in a compiled function that gets it. Volumes that
+the operators fail at are computed with those of `bn3d.backends.composed`; see
+`bn3d.backends.fallback`.
 
 Between them is float32 arithmetic over (C,) vectors with MindSpore's operators. Nothing is
 differentiated through: that would read the volumes more often.
@@ -23,6 +25,7 @@ from typing import NamedTuple
 import mindspore as ms
 from mindspore import ops
 
+from bn3d.backends import composed, fallback
 from bn3d.backends.backend import Operators
 from bn3d.backends.composed import is_empty
 from bn3d.backends.snapshots import copy
@@ -72,6 +75,7 @@ def build(
     group: Group | None = None,
     compiled: Callable[[Callable], Callable] | None = None,
     dtypes: Collection[str] | None = None,
+    probed: bool = False,
 ) -> Split:
     """A backend's `forward_training` and `forward_inference` from the four operators.
 
@@ -83,9 +87,13 @@ def build(
             PyNative mode; such as `mindspore.jit`.
         dtypes: names of those of volumes that the operators take; the others are computed in
             float32. Default: all.
+        probed: whether the operators may fail for some volumes, so that they have to be tried.
     """
     training, inference = Training(operators, group), Inference(operators)
     of_nothing, inference_of_nothing = Training(NO_VALUES, group), Inference(NO_VALUES)
+    others = composed.BACKEND.operators
+    by_others, inference_by_others = Training(others, group), Inference(others)
+    is_refused = fallback.build(operators) if probed else _never
 
     def normalize_by_batch(x, gamma, beta, shift, eps, reductions):
         return training(x, gamma, beta, shift, eps, reductions)
@@ -105,9 +113,14 @@ def build(
     def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
         eps, momentum, reductions = settings
-        normalize = of_nothing if is_empty(x.shape) else normalize_by_batch
+        volume = taken(x)
+        normalize = normalize_by_batch
+        if is_empty(x.shape):
+            normalize = of_nothing
+        elif is_refused(x.shape, volume.dtype):
+            normalize = by_others
         y, mean, rest, variance, _, count, _ = normalize(
-            taken(x), float32(copy(gamma)), float32(beta), float32(moving_mean), eps, reductions
+            volume, float32(copy(gamma)), float32(beta), float32(moving_mean), eps, reductions
         )
         if momentum < 1:
             spare = at_least_one(count) - 1
@@ -120,11 +133,21 @@ def build(
     def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
         """y, normalised by the moving statistics. See `bn3d.reference`."""
         mean, variance = float32(copy(moving_mean)), float32(copy(moving_variance))
-        normalize = inference_of_nothing if is_empty(x.shape) else normalize_by_constants
-        y = normalize(taken(x), float32(copy(gamma)), float32(beta), mean, variance, settings[0])
+        volume = taken(x)
+        normalize = normalize_by_constants
+        if is_empty(x.shape):
+            normalize = inference_of_nothing
+        elif is_refused(x.shape, volume.dtype):
+            normalize = inference_by_others
+        y = normalize(volume, float32(copy(gamma)), float32(beta), mean, variance, settings[0])
         return ops.cast(y, x.dtype)
 
     return Split(unmixed(forward_training), unmixed(forward_inference))
+
+
+@ops.constexpr(check=False)
+def _never(shape, dtype):
+    return False
 
 
 def _unless_compiling(compiled, function):

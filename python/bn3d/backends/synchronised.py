@@ -47,7 +47,10 @@ def values_backward(channels: int) -> int:
 @functools.cache
 def build(backend: Backend, membership: Membership) -> split.Split:
     """The functions of a backend with batches that span the devices of a group."""
-    return split.build(backend.operators, Group(membership), backend.compiled, backend.dtypes)
+    group = Group(membership)
+    return split.build(
+        backend.operators, group, backend.compiled, backend.dtypes, probed=backend.probed
+    )
 
 
 class Group(nn.Cell):

@@ -53,9 +53,13 @@ def info(
         str | None,
         typer.Option("--json", metavar="FILE|-", help="Write it there as JSON, - prints it."),
     ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Run each operator once too; exit code 1 if one fails."),
+    ] = False,
 ) -> None:
     """Show versions, the backend that computes, and what is missing for a better one."""
-    raise typer.Exit(show(output))
+    raise typer.Exit(show(output, probe))
 
 
 if __name__ == "__main__":

@@ -5,21 +5,26 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mindspore as ms
 import numpy as np
 
 import bn3d
 from bn3d import backends
-from bn3d.backends import ascend_obstacles, library
+from bn3d.backends import Backend, ascend_obstacles, fallback, library
 from bn3d.backends.threads import follow_now
 from bn3d.mindspore_private.device import soc_name
+from bn3d.errors import check_flag
+from bn3d.operators import OPERATORS
 from bn3d.opp import cann, node
 from bn3d.opp.payload import InstallError
 from bn3d.opp.status import status
 
 __all__ = ["Info", "info"]
+
+_PROBED = (2, 20, 2, 4, 4)
+_RUNS = "runs"
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class Info:
         cann: directory and version of CANN, None where the environment names none.
         operator_package: where bn3d's operators for Ascend are, and their state; None without CANN.
         obstacles: what keeps those from being used, with remedies; empty without CANN, too.
+        fallbacks: volumes that layers of this process computed with MindSpore's own operators, and
+            why, such as "(2, 64, 8, 28, 28) float16: Bn3dApply: ...".
+        probe: "runs", or the error, of each operator with each dtype, such as "Bn3dApply float16";
+            empty if that was not asked for.
     """
 
     versions: dict[str, str]
@@ -51,6 +60,13 @@ class Info:
     cann: str | None = None
     operator_package: str | None = None
     obstacles: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    probe: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that was probed runs."""
+        return all(said == _RUNS for said in self.probe.values())
 
     def rows(self) -> list[tuple[str, str]]:
         """The same as (what, value) texts, for a table."""
@@ -69,6 +85,8 @@ class Info:
             said = self.passed_over.values()
             todo = [each for each in self.obstacles if each not in said]
             rows += [(f"to do for Ascend ({n})", each) for n, each in enumerate(todo, 1)]
+        rows += [(f"not by bn3d ({n})", each) for n, each in enumerate(self.fallbacks, 1)]
+        rows += self.probe.items()
         return rows
 
     def as_json(self) -> dict:
@@ -80,13 +98,19 @@ class Info:
         return "\n".join(f"{name:{width}}  {value}" for name, value in self.rows())
 
 
-def info() -> Info:
+def info(probe: bool = False) -> Info:
     """Tell which backend layers compute with here, why not a better one, and how to get it.
 
+    Args:
+        probe: also run each operator of the backend once with each dtype, on a small volume. It
+            tells whether they compile and run; `bn3d verify` tells whether they are right.
+
     Raises:
+        TypeError: probe is no bool.
         ValueError: BN3D_BACKEND names no backend.
         RuntimeError: BN3D_BACKEND asks for a backend that does not work here.
     """
+    check_flag("probe", probe)
     choice = backends.choose()
     try:
         native = library.load()
@@ -114,7 +138,20 @@ def info() -> Info:
         instruction_set,
         threads,
         *_ascend(),
+        tuple(
+            f"{shape} {dtype}: {reason}" for (shape, dtype), reason in fallback.FALLBACKS.items()
+        ),
+        _probe(choice.backend) if probe else {},
     )
+
+
+def _probe(backend: Backend) -> dict[str, str]:
+    return {
+        f"{operator.type} {dtype}": fallback.failure(backend.operators, operator, _PROBED, dtype)
+        or _RUNS
+        for operator in OPERATORS
+        for dtype in backend.dtypes
+    }
 
 
 def _ascend() -> tuple[str | None, str | None, tuple[str, ...]]:

@@ -11,11 +11,12 @@ from pathlib import Path
 __all__ = ["show", "text"]
 
 
-def show(output: str | None = None) -> int:
+def show(output: str | None = None, probe: bool = False) -> int:
     """Print what `bn3d.info()` finds, or write it as JSON; returns the exit code.
 
     Args:
         output: a file for JSON, "-" for standard output, None for text.
+        probe: also run each operator once; the exit code is 1 if one fails.
     """
     target = None if output in (None, "-") else Path(output)
     if target is not None and (target.is_dir() or not target.absolute().parent.is_dir()):
@@ -24,25 +25,25 @@ def show(output: str | None = None) -> int:
     from bn3d.commands.info import info  # noqa: PLC0415, MindSpore takes seconds to load
 
     try:
-        found = info()
+        found = info(probe)
     except (ValueError, RuntimeError) as error:
         print(f"bn3d: {error}", file=sys.stderr)
         return 2
     if output is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         print(text(found.rows(), width))
-        return 0
+        return 0 if found.ok else 1
     as_json = json.dumps(found.as_json(), indent=1)
     if target is None:
         print(as_json)
-        return 0
+        return 0 if found.ok else 1
     try:
         target.write_text(as_json + "\n")
     except OSError as error:
         print(f"bn3d: --json: cannot write {target}: {error.strerror}", file=sys.stderr)
         return 2
     print(f"wrote {target}")
-    return 0
+    return 0 if found.ok else 1
 
 
 def text(rows: list[tuple[str, str]], width: int | None = None) -> str:

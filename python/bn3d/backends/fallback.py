@@ -1,0 +1,109 @@
+"""Which volumes the operators of a backend do not compute, found by running them once.
+
+CANN compiles an operator when a volume of a new shape arrives, and may refuse. In PyNative mode a
+layer asks before its first volume of a shape and dtype: the operators run once, on zeros. Where one
+fails, a warning says so and MindSpore's own operators compute such volumes from then on. In graph
+mode what is known by then counts, and nothing is tried: MindSpore 2.10 ends with a segmentation
+fault where a graph is compiled while another one is.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from bn3d.backends.backend import Operators
+from bn3d.errors import first_line
+from bn3d.operators import OPERATORS, Operator
+
+__all__ = ["FALLBACKS", "build", "failure"]
+
+FALLBACKS: dict[tuple[tuple[int, ...], str], str] = {}
+"""Why MindSpore's operators compute volumes of a shape and dtype, all backends together."""
+
+_logger = logging.getLogger("bn3d")
+
+
+class _Call(nn.Cell):
+    """An operator as a network of its own."""
+
+    def __init__(self, operator):
+        super().__init__(auto_prefix=False)
+        self.operator = operator
+
+    def construct(self, *inputs):
+        return self.operator(*inputs)
+
+
+def failure(
+    operators: Operators, operator: Operator, shape: tuple[int, ...], dtype: str
+) -> str | None:
+    """Run one of the operators on zeros: the first line of its error, None if it has none.
+
+    Args:
+        operators: of a backend.
+        operator: which one.
+        shape: (N, C, D, H, W).
+        dtype: of the volumes, such as "float16".
+    """
+    call = _Call(getattr(operators, operator.module.removeprefix("bn3d_")))
+    try:
+        inputs = [
+            ops.zeros(shape, getattr(ms, dtype))
+            if tensor.kind == "volume"
+            else ops.zeros(shape[1], ms.float32)
+            for tensor in operator.inputs
+        ]
+        # Not by `mindspore.jit`: its errors make PyNative mode forget what it has recorded for the
+        # gradient that the caller may be about to take.
+        outputs = call.compile_and_run(*inputs)
+        for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
+            output.astype(ms.float32).asnumpy()  # errors of a device arrive with its results
+    except Exception as error:  # whatever it is, training goes on
+        return first_line(error)
+    return None
+
+
+def build(operators: Operators) -> ops.Primitive:
+    """A function (shape, dtype) -> whether MindSpore's own operators have to compute such volumes.
+
+    shape is (N, C, D, H, W) without a 0, or of unknown sizes, for which the answer is False; dtype
+    is one of MindSpore's. It may be called in graphs, too.
+    """
+    tried = set()
+
+    @ops.constexpr(get_instance=False, reuse_result=False, check=False)
+    def is_known(shape, dtype):
+        return shape is not None and (tuple(shape), _name(dtype)) in FALLBACKS
+
+    class IsNeeded(is_known):
+        def __call__(self, shape, dtype):
+            key = tuple(shape), _name(dtype)
+            if key not in tried and key not in FALLBACKS:
+                tried.add(key)
+                _try(operators, *key)
+            return key in FALLBACKS
+
+    return IsNeeded()
+
+
+def _try(operators: Operators, shape: tuple[int, ...], dtype: str) -> None:
+    for operator in OPERATORS:
+        reason = failure(operators, operator, shape, dtype)
+        if reason is not None:
+            FALLBACKS[shape, dtype] = f"{operator.type}: {reason}"
+            _logger.warning(
+                "bn3d computes volumes %s of %s with MindSpore's own operators, which is slower, "
+                "because an operator of its package fails there: %s: %s",
+                shape,
+                dtype,
+                operator.type,
+                reason,
+            )
+            return
+
+
+def _name(dtype) -> str:
+    return str(dtype).lower()
