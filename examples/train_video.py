@@ -43,6 +43,12 @@ def clips(steps: int, batch: int, size: int):
         yield ms.Tensor(video), ms.Tensor(labels.astype(np.int32))
 
 
+def to_check():
+    """The network and a batch, for `bn3d check train_video:to_check` in this folder."""
+    video, _ = next(clips(1, 4, 32))
+    return ResNet18(width=16, classes=CLASSES).set_train(), video
+
+
 def train(swapped: bool, steps: int, batch: int, size: int) -> dict:
     """Losses and seconds of each step; the first compiles."""
     ms.set_seed(0)

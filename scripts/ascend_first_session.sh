@@ -6,13 +6,15 @@
 #   scripts/ascend_first_session.sh [--dry-run] [FOLDER]
 #
 # Each step writes FOLDER/<step>.log. A step that fails stops none that can do without it; the exit
-# code is 1 then. PYTHON names the interpreter, DEVICE the device (CPU rehearses most of it).
-# --dry-run shows the commands and writes nothing.
+# code is 1 then. PYTHON names the interpreter, DEVICE the device (CPU rehearses most of it). CHECK
+# names a function that returns your network and its inputs, package.module:function, to hold that
+# one against NumPy in place of a 3-D ResNet. --dry-run shows the commands and writes nothing.
 set -uo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
 device=${DEVICE:-Ascend}
+network=${CHECK:-train_video:to_check}
 source "$root/scripts/arguments.sh"
 dry=
 others=()
@@ -58,10 +60,12 @@ if run 2-pip "$python" -m pip install --disable-pip-version-check "$root[ascend]
   export ASCEND_PROCESS_LOG_PATH=${ASCEND_PROCESS_LOG_PATH:-$(realpath -m "$folder")/plog}
   run 3-install "${bn3d[@]}" opp install
   run 4-status "${bn3d[@]}" opp status
-  run 5-info "${bn3d[@]}" info
+  run 5-info "${bn3d[@]}" info --probe
   run 6-verify "${bn3d[@]}" verify --device "$device" --json "$folder/verify.json"
-  run 7-bench "${bn3d[@]}" bench --device "$device" --output "$folder"
-  run 8-train "$python" "$root/examples/train_video.py" --device "$device" --output "$folder"
+  run 7-check env PYTHONPATH="$root/examples${PYTHONPATH:+:$PYTHONPATH}" "${bn3d[@]}" \
+    check "$network" --beside --device "$device" --json "$folder/check.json"
+  run 8-bench "${bn3d[@]}" bench --device "$device" --output "$folder"
+  run 9-train "$python" "$root/examples/train_video.py" --device "$device" --output "$folder"
 fi
 
 archive=$folder.tar.gz

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import platform
 import pwd
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import venv
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from bn3d import __version__
 from bn3d.opp import deploy as deployment
 from bn3d.opp.cli import app
 from bn3d.opp.deploy import deploy
@@ -79,7 +84,7 @@ class Hosts:
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {self.directory}/host_key\n"
             f"AuthorizedKeysFile {self.directory}/user_key.pub\nPidFile none\nStrictModes no\n"
             "PasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
-            f"SetEnv HOST_ROOT={root} TMPDIR={root}/tmp\n"
+            f"SetEnv HOST_ROOT={root} TMPDIR={root}/tmp PIP_NO_INDEX=1\n"
         )
         command = [str(SSHD), "-D", "-e", "-f", str(config)]
         log = (self.directory / f"{name}.log").open("w")
@@ -197,6 +202,93 @@ def test_the_script_prints_a_table(hosts: Hosts, run_file: Path, names: list[str
     assert f"good{'  ' if code == 0 else '    '}ok      " in done.stdout
     assert f"{hosts.root('good')}/opp/vendors/bn3d\n" in done.stdout  # whole, whatever the width
     assert ("failed" in done.stdout) == (code == 1)
+
+
+def wheel_of(directory: Path, tag: str, text: str = "", requires: str = "") -> Path:
+    """A wheel of bn3d with no more than a module."""
+    name = f"bn3d-{__version__}"
+    path = directory / f"{name}-py3-none-{tag}.whl"
+    needs = f"Requires-Dist: {requires}\n" if requires else ""
+    files = {
+        "bn3d/__init__.py": text,
+        f"{name}.dist-info/METADATA": (
+            f"Metadata-Version: 2.1\nName: bn3d\nVersion: {__version__}\n{needs}"
+        ),
+        f"{name}.dist-info/WHEEL": (
+            f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-{tag}\n"
+        ),
+        f"{name}.dist-info/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, content in files.items():
+            archive.writestr(file, content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Python of a host, in a folder with a space."""
+    folder = tmp_path_factory.mktemp("host") / "its venv"
+    venv.create(folder, with_pip=True)
+    return str(folder / "bin" / "python")
+
+
+@needs_sshd
+def test_the_wheel_travels_with_the_package(
+    hosts: Hosts, run_file: Path, tmp_path: Path, interpreter: str
+):
+    """Also one of the same version with other contents."""
+    options = ["--ssh", shlex.join(hosts.ssh), "--set-env", hosts.set_env]
+    for text in ("first = 1", "second = 2"):
+        wheel = wheel_of(tmp_path, f"linux_{platform.machine()}", text)
+        command = ["deploy", "good", "--package", run_file, "--wheel", wheel, "--python"]
+        done = CliRunner().invoke(app, [*map(str, command), interpreter, *options])
+        assert done.exit_code == 0, done.output
+        imported = [interpreter, "-c", "import bn3d; print(open(bn3d.__file__).read())"]
+        said = subprocess.run(imported, cwd="/", env={}, capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == text
+    assert names(hosts.root("good") / "tmp") == []
+
+
+@needs_sshd
+def test_what_pip_refuses_is_said_and_the_operators_stay_as_they_were(
+    hosts: Hosts, run_file: Path, tmp_path: Path, interpreter: str
+):
+    place = tmp_path / "place"
+    for wheel, python, reason in (
+        (wheel_of(tmp_path, "any", requires="numpy==0.0.1"), interpreter, "numpy==0.0.1"),
+        (wheel_of(tmp_path, "any"), "no-such-python", "no-such-python: "),
+    ):
+        (result,) = deploy(
+            ["second"],
+            run_file,
+            str(place),
+            hosts.ssh,
+            hosts.set_env,
+            wheel=wheel,
+            python=python,
+        )
+        assert not result.ok and reason in result.message
+        assert result.message.startswith(f"error: {python} cannot install the wheel: ")
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("bn3d.whl", "is no wheel of bn3d"),
+        (f"bn3d-{__version__}-py3-none-any.whl", "is no wheel of bn3d"),
+        ("bn3d-0.0.1-py3-none-any.whl", "is of bn3d 0.0.1, the operator package of"),
+        (f"bn3d-{__version__}-py3-none-linux_riscv64.whl", "is for linux_riscv64, the operator"),
+    ],
+)
+def test_a_wheel_that_does_not_fit_goes_nowhere(
+    name: str, reason: str, run_file: Path, tmp_path: Path
+):
+    wheel = tmp_path / name
+    wheel.write_bytes(b"" if reason == "is no wheel of bn3d" else run_file.read_bytes())
+    with pytest.raises(InstallError, match=reason):
+        deploy(["host"], run_file, ssh=["false"], wheel=wheel)
 
 
 def executable(path: Path, text: str) -> Path:

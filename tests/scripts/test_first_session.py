@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bn3d.commands.user_code import load
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "ascend_first_session.sh"
 
 # A python that says what it was asked and fails where the test wants it.
@@ -49,11 +51,14 @@ def test_a_dry_run_shows_every_command_and_writes_nothing(session, tmp_path):
         "4-status",
         "5-info",
         "6-verify",
-        "7-bench",
-        "8-train",
+        "7-check",
+        "8-bench",
+        "9-train",
         "archive",
     ]
     assert "verify --device Ascend --json results/verify.json" in done.stdout
+    assert "bn3d info --probe" in done.stdout
+    assert "check train_video:to_check --beside --device Ascend" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["python"]
 
 
@@ -64,7 +69,7 @@ def test_all_logs_are_in_the_archive(session, tmp_path):
     with tarfile.open(tmp_path / "results.tar.gz") as archive:
         logs = {Path(name).name for name in archive.getnames()}
         verify = archive.extractfile("results/6-verify.log").read().decode()
-    assert {"1-environment.log", "2-pip.log", "7-bench.log", "8-train.log"} <= logs
+    assert {"1-environment.log", "2-pip.log", "7-check.log", "9-train.log"} <= logs
     assert verify.startswith("asked: -m bn3d verify --device Ascend")
     assert verify.endswith("exit code 0\n")
 
@@ -74,7 +79,19 @@ def test_a_step_that_fails_stops_no_other_and_is_named(session, tmp_path):
     assert done.returncode == 1
     assert "failed: 6-verify; results.tar.gz has the logs" in done.stderr
     assert "exit code 3" in (tmp_path / "results" / "6-verify.log").read_text()
-    assert (tmp_path / "results" / "8-train.log").exists()
+    assert (tmp_path / "results" / "9-train.log").exists()
+
+
+def test_the_owner_s_network_is_checked(session, monkeypatch):
+    monkeypatch.setenv("CHECK", "their.module:network")
+    assert "check their.module:network --beside" in session("--dry-run").stdout
+
+
+def test_the_network_that_is_checked_is_there(monkeypatch):
+    """What `bn3d check` is told to load, with a batch that goes through it."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parents[1] / "examples"))
+    network, video = load("train_video:to_check", "BUILD")()
+    assert network.training and network(video).shape == (4, 4)
 
 
 def test_without_an_installation_nothing_else_is_tried(session, tmp_path):

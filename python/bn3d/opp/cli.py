@@ -98,6 +98,13 @@ def deploy(
     timeout: Annotated[float, typer.Option(help="Seconds a host may take.")] = 300.0,
     jobs: Annotated[int, typer.Option(min=1, help="Hosts at the same time.")] = 16,
     arch: ArchOption = None,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(help="A wheel of bn3d for the hosts, as scripts/wheels.sh makes it."),
+    ] = None,
+    python: Annotated[
+        str, typer.Option(help="The interpreter on the hosts that gets the wheel.")
+    ] = "python3",
 ) -> None:
     """Install on many hosts over ssh and check each; exit code 1 if any failed."""
     from rich.console import Console  # noqa: PLC0415, it takes its time, also for `--help`
@@ -112,7 +119,7 @@ def deploy(
 
         progress.update(f"installing {file.name} on {len(set(hosts))} hosts")
         results = deployment.deploy(
-            hosts, file, path, shlex.split(ssh), set_env, timeout, jobs, show
+            hosts, file, path, shlex.split(ssh), set_env, timeout, jobs, show, wheel, python
         )
     for line in _table(results):
         typer.echo(line)

@@ -1,21 +1,24 @@
 """Installs the package on many hosts over ssh, at the same time, and checks each.
 
-One connection a host: it sends the package, installs it there and returns the status. Nothing is
-left on the host but the installation. A host that fails stops no other.
+One connection a host: it sends the package, and the Python wheel where there is one, installs them
+there and returns the status. Nothing is left on the host but the installation. A host that fails
+stops no other.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import cann
-from .payload import Package
+from .payload import InstallError, Package
 from .status import is_state
 
 __all__ = ["SET_ENV", "Result", "deploy"]
@@ -30,14 +33,33 @@ set -eu
 directory=$(mktemp -d "${{TMPDIR:-/tmp}}/bn3d.XXXXXX")
 trap 'rm -rf "$directory"' EXIT
 {required}
-cat > "$directory/bn3d.run"
+head -c {size} > "$directory/bn3d.run"
+{receive_wheel}
 for file in {set_env}; do
   if [ -f "$file" ]; then set +eu; . "$file"; set -eu; break; fi
 done
 command -v python3 > /dev/null || {{ echo "error: python3 was not found" >&2; exit 1; }}
+{install_wheel}
 python3 "$directory/bn3d.run" install {path} > /dev/null
 python3 "$directory/bn3d.run" status --json - {path} || true
 """
+
+# Twice: the first brings what the wheel needs, but keeps another bn3d of the same version.
+_INSTALL_WHEEL = """
+for options in "" "--no-deps --force-reinstall"; do
+  said=$({python} -m pip install --quiet --disable-pip-version-check $options \
+    "$directory"/{wheel} 2>&1) || {{
+    reason=$(printf '%s\\n' "$said" | grep -m 1 -i '^error' || printf '%s\\n' "$said" | tail -n 1)
+    printf 'error: %s cannot install the wheel: %s\\n' {python} "$reason" >&2
+    exit 1
+  }}
+done
+"""
+
+# name-version-python-abi-platform, as the binary distribution format has it.
+_WHEEL_NAME = re.compile(
+    r"bn3d-(?P<version>[0-9][0-9A-Za-z.+!_]*)(-[^-]+){2}-(?P<platform>[^-/]+)\.whl"
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +88,8 @@ def deploy(
     timeout: float = 300.0,
     jobs: int = 16,
     on_result: Callable[[Result], None] = lambda result: None,
+    wheel: Path | None = None,
+    python: str = "python3",
 ) -> list[Result]:
     """Install `package` on all hosts; returns their results in the order given.
 
@@ -78,17 +102,29 @@ def deploy(
         timeout: seconds a host may take.
         jobs: hosts at the same time.
         on_result: called with each result as it arrives.
+        wheel: of bn3d, which pip installs on the hosts, too, with what it needs.
+        python: the interpreter on the hosts to install the wheel into.
 
     Raises:
-        InstallError: `package` is damaged; no host was touched.
+        InstallError: `package` or `wheel` is damaged, or one is not for the other; no host was
+            touched.
     """
-    version = Package.open(package).version
-    content = package.read_bytes()
+    opened = Package.open(package)
+    if wheel is not None:
+        _check_wheel(wheel, opened)
+    version, contents = opened.version, [package.read_bytes()]
+    names = {"python": shlex.quote(python), "wheel": shlex.quote(wheel.name if wheel else "")}
+    if wheel is not None:
+        contents.append(wheel.read_bytes())
     script = _REMOTE.format(
         required=_required(set_env) if set_env else "",
+        size=len(contents[0]),
+        receive_wheel='cat > "$directory"/{wheel}'.format(**names) if wheel else "",
+        install_wheel=_INSTALL_WHEEL.format(**names) if wheel else "",
         set_env=shlex.join([set_env] if set_env else SET_ENV),
         path=f"--path {shlex.quote(path)}" if path else "",
     )
+    content = b"".join(contents)
 
     def run(host: str) -> Result:
         result = _on_host(host, ssh, script, content, timeout)
@@ -101,6 +137,21 @@ def deploy(
             results[future.result().host] = future.result()
             on_result(future.result())
     return [results[host] for host in unique]
+
+
+def _check_wheel(wheel: Path, package: Package) -> None:
+    """Raise InstallError unless pip could install this wheel beside this package."""
+    name = _WHEEL_NAME.fullmatch(wheel.name)
+    if name is None or not zipfile.is_zipfile(wheel):
+        raise InstallError(f"{wheel} is no wheel of bn3d")
+    if name["version"] != package.version:
+        raise InstallError(
+            f"{wheel} is of bn3d {name['version']}, the operator package of {package.version}: "
+            "they work with each other only"
+        )
+    arch = package.info["bn3d_arch"]
+    if not name["platform"].endswith((arch, "any")):
+        raise InstallError(f"{wheel} is for {name['platform']}, the operator package for {arch}")
 
 
 def _required(file: str) -> str:
