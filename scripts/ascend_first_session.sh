@@ -2,7 +2,7 @@
 # A first session on an Ascend 910 node, from the sources to one archive to send:
 #
 #   . /usr/local/Ascend/cann/set_env.sh     # CANN 8.5; before it in ascend-toolkit/
-#   pip install mindspore==2.8.0            # fits CANN 8.5; docs/ascend.md has the others
+#   pip install mindspore==2.8.0            # fits CANN 8.5; docs/ascend_reference.md has others
 #   scripts/ascend_first_session.sh [--dry-run] [FOLDER]
 #
 # Each step writes FOLDER/<step>.log. A step that fails stops none that can do without it; the exit

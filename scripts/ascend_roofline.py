@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Memory traffic of the operators and their roofline times, as the Markdown of docs/ascend.md.
+"""Memory traffic of the operators and their roofline times, as docs/ascend_reference.md has them.
 
 A model, not a measurement: time = the larger of bytes / memory rate and vector cycles / cycle rate.
 The memory rate is that of CANN 8.1's platform files, data/platform_config/<SoC>.ini:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a second reduction is worth, as the Markdown of docs/ascend.md.
+"""What a second reduction is worth, as the Markdown of docs/ascend_reference.md.
 
 One training step with the moving mean at 0, the first of any training, by `bn3d.backends.split`
 over operators that compute in float32 as the kernels do. Additions are once pairwise, in about

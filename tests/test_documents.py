@@ -20,7 +20,9 @@ TEXTS = [
 
 
 def test_file_names_in_the_documents_have_the_version():
-    named = re.findall(r"bn3d-opp-(\d[\d.]*)-", (DOCS / "ascend.md").read_text(encoding="utf-8"))
+    named = re.findall(
+        r"bn3d-opp-(\d[\d.]*)-", (DOCS / "ascend_reference.md").read_text(encoding="utf-8")
+    )
     assert set(named) == {bn3d.__version__}
 
 
@@ -98,7 +100,7 @@ def test_both_languages_have_the_same_blocks_and_table_rows():
 
 
 def test_the_script_of_the_table_of_reductions_runs():
-    """The second one is worth the digits that docs/ascend.md says."""
+    """The second one is worth the digits that docs/ascend_reference.md says."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
     script = runpy.run_path(str(ROOT / "scripts" / "reduction_errors.py"))
     once, twice = (script["errors"](100.0, script["pairwise"], n)[0] for n in (1, 2))

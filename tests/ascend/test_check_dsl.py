@@ -101,7 +101,7 @@ def test_the_committed_table_is_whole_and_without_failures():
 
 
 def test_the_committed_roofline_is_the_script_s():
-    text = (ROOT / "docs/ascend.md").read_text()
+    text = (ROOT / "docs/ascend_reference.md").read_text()
     assert "\n".join(ascend_roofline.operators()) in text
     assert "\n".join(ascend_roofline.passes()) in text
 

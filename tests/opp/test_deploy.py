@@ -255,9 +255,9 @@ def test_what_pip_refuses_is_said_and_the_operators_stay_as_they_were(
     hosts: Hosts, run_file: Path, tmp_path: Path, interpreter: str
 ):
     place = tmp_path / "place"
-    for wheel, python, reason in (
-        (wheel_of(tmp_path, "any", requires="numpy==0.0.1"), interpreter, "numpy==0.0.1"),
-        (wheel_of(tmp_path, "any"), "no-such-python", "no-such-python: "),
+    for requires, python, reason in (
+        ("numpy==0.0.1", interpreter, "numpy==0.0.1"),
+        ("", "no-such-python", "no-such-python: "),
     ):
         (result,) = deploy(
             ["second"],
@@ -265,7 +265,7 @@ def test_what_pip_refuses_is_said_and_the_operators_stay_as_they_were(
             str(place),
             hosts.ssh,
             hosts.set_env,
-            wheel=wheel,
+            wheel=wheel_of(tmp_path, "any", requires=requires),
             python=python,
         )
         assert not result.ok and reason in result.message

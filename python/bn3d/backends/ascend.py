@@ -4,7 +4,7 @@ MindSpore finds the operators by their type in the package that `bn3d opp instal
 kernel by kernel as well as in the graph engine. Importing this module registers them, which
 compiles a small file with g++; it needs the device target Ascend and CANN's environment.
 
-Never run on an NPU; see docs/ascend.md.
+Never run on an NPU; see docs/ascend_reference.md.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _of_package() -> Iterator[str]:
     try:
         state = status()
     except (InstallError, CannError) as error:
-        yield f"{error}; see docs/ascend.md"
+        yield f"{error}; see docs/ascend_reference.md"
         return
     place = state["location"]
     if not state["installed"]:

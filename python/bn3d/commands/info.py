@@ -14,8 +14,8 @@ import bn3d
 from bn3d import backends
 from bn3d.backends import Backend, ascend_obstacles, fallback, library
 from bn3d.backends.threads import follow_now
-from bn3d.mindspore_private.device import soc_name
 from bn3d.errors import check_flag
+from bn3d.mindspore_private.device import soc_name
 from bn3d.operators import OPERATORS
 from bn3d.opp import cann, node
 from bn3d.opp.payload import InstallError
