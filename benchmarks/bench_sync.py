@@ -21,6 +21,7 @@ from mindspore import nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 
 import bn3d
+from bn3d import convolutions
 from bn3d.commands.demo import volume
 from bn3d.commands.demo.training import PATCH
 from bn3d.commands.demo.unet import UNet
@@ -34,6 +35,7 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Patches a step and rank.")] = 2,
 ) -> None:
     """Print the median step of both networks, the difference, and the collectives' own time."""
+    said = convolutions.use_fast()
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
     init()
@@ -53,6 +55,8 @@ def main(
             networks[sync](ms.Tensor(x), ms.Tensor(y)).asnumpy()
             seconds[sync].append(time.perf_counter() - start)
     if rank == 0:
+        if said:
+            print(said)
         local, synchronised = (1e3 * np.median(seconds[s][WARM_UP:]) for s in (False, True))
         extra = synchronised - local
         print(

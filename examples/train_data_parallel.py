@@ -26,6 +26,7 @@ from mindspore import nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 
 import bn3d
+from bn3d import convolutions
 from bn3d.commands.demo import volume
 from bn3d.commands.demo.training import PATCH
 from bn3d.commands.demo.unet import UNet
@@ -43,9 +44,12 @@ def main(
     curve: Annotated[Path | None, typer.Option(help="CSV file for step, loss, seconds.")] = None,
 ) -> None:
     """Train a 3-D U-Net on a brain MRI on all devices that msrun has started."""
+    said = convolutions.use_fast()  # before MindSpore computes
     ms.set_device(device.value)
     ms.set_context(mode=ms.GRAPH_MODE)
     rank, ranks = connect()
+    if said and rank == 0:
+        typer.echo(said)
     if batch % ranks:
         raise typer.BadParameter(f"--batch must be a multiple of the {ranks} devices, got {batch}")
 

@@ -18,6 +18,7 @@ import typer
 from mindspore import nn
 
 import bn3d
+from bn3d import convolutions
 from bn3d.commands.options import Device, folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -76,6 +77,8 @@ def main(
     ] = Path("out"),
 ) -> None:
     """Train twice from the same weights, on the same clips: stock, and with bn3d."""
+    if said := convolutions.use_fast():  # before MindSpore computes
+        print(said)
     ms.set_device(device.value)
     ms.set_context(mode=ms.GRAPH_MODE)
     runs = {name: train(name == "bn3d", steps, batch, size) for name in ("stock", "bn3d")}

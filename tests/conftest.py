@@ -11,6 +11,9 @@ import pytest
 
 import bn3d
 import bn3d.backends
+from bn3d import convolutions
+
+convolutions.use_fast()  # before MindSpore computes; child processes have it from here
 
 MODES = {"pynative": ms.PYNATIVE_MODE, "graph": ms.GRAPH_MODE}
 

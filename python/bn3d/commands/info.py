@@ -11,7 +11,7 @@ import mindspore as ms
 import numpy as np
 
 import bn3d
-from bn3d import backends
+from bn3d import backends, convolutions
 from bn3d.backends import Backend, ascend_obstacles, fallback, library
 from bn3d.backends.threads import follow_now
 from bn3d.errors import check_flag
@@ -40,6 +40,8 @@ class Info:
         library: file of the native CPU library, or why there is none.
         instruction_set: the library's choice on this processor, None without a library.
         threads: that one call of the library uses, None without a library.
+        convolutions: what to set for MindSpore's 3-D convolutions on this processor, or that it is
+            set; None where that is not known.
         cann: directory and version of CANN, None where the environment names none.
         operator_package: where bn3d's operators for Ascend are, and their state; None without CANN.
         obstacles: what keeps those from being used, with remedies; empty without CANN, too.
@@ -57,6 +59,7 @@ class Info:
     library: str
     instruction_set: str | None
     threads: int | None
+    convolutions: str | None = None
     cann: str | None = None
     operator_package: str | None = None
     obstacles: tuple[str, ...] = ()
@@ -80,6 +83,8 @@ class Info:
         rows.append(("native library", self.library))
         if self.instruction_set is not None:
             rows += [("instruction set", self.instruction_set), ("threads", str(self.threads))]
+        if self.convolutions is not None:
+            rows.append(("3-D convolutions", self.convolutions))
         if self.cann is not None:
             rows += [("CANN", self.cann), ("operator package", self.operator_package or "")]
             said = self.passed_over.values()
@@ -137,6 +142,7 @@ def info(probe: bool = False) -> Info:
         found,
         instruction_set,
         threads,
+        convolutions.advice(),
         *_ascend(),
         tuple(
             f"{shape} {dtype}: {reason}" for (shape, dtype), reason in fallback.FALLBACKS.items()

@@ -14,9 +14,10 @@ from abc import ABCMeta
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
+import mindspore as ms
 from mindspore import mint, nn
 
-from bn3d import backends
+from bn3d import backends, convolutions
 from bn3d.backends import process_groups as groups
 from bn3d.layers import child
 from bn3d.layers.batch_norm import BatchNorm3d
@@ -30,6 +31,8 @@ from bn3d.networks.freezing import is_frozen
 from bn3d.networks.swap_report import SwapReport
 
 __all__ = ["SwapReport", "restore", "swap"]
+
+_said_slow = False
 
 
 class _Swapped(BatchNorm3d):
@@ -93,6 +96,7 @@ def swap(
     group = groups.find(process_groups) if sync else None
     done = SyncBatchNorm3d if sync else BatchNorm3d
     report = SwapReport(done=f"now compute with bn3d ({backends.choose().backend.label})")
+    _say_slow_convolutions(net)
     to_swap = []
     for name, cell in cells(net):
         if isinstance(cell, done):
@@ -127,6 +131,21 @@ def swap(
             stacklevel=2,
         )
     return report
+
+
+def _say_slow_convolutions(net: nn.Cell) -> None:
+    """Once a process: beside them, what the norm layers take does not matter."""
+    global _said_slow  # noqa: PLW0603, a process is told once
+    if _said_slow or ms.get_context("device_target") != "CPU" or not convolutions.are_slow():
+        return
+    if any(isinstance(cell, nn.Conv3d | nn.Conv3dTranspose) for _, cell in net.cells_and_names()):
+        _said_slow = True
+        warnings.warn(
+            "MindSpore's 3-D convolutions are slow on this processor: with "
+            f"{convolutions.SETTING} in the environment before Python starts they are "
+            f"not; that makes {convolutions.GAIN}",
+            stacklevel=3,
+        )
 
 
 def restore(net: nn.Cell) -> SwapReport:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from bn3d import outputs
+from bn3d import convolutions, outputs
 from bn3d.commands.bench import report
 from bn3d.commands.bench.cases import Case
 from bn3d.commands.bench.device import device_table, measure_device
@@ -42,6 +42,8 @@ def run(
 ) -> None:
     """What `bn3d bench` does once its options are read; `blocks` None is a quick run."""
     console = Console(width=None if sys.stdout.isatty() else 140)
+    if said := convolutions.use_fast():
+        console.print(said)
     threads = threads or usable_cores()
     effort = QUICK if blocks is None else Effort(blocks)
     if device != "CPU":
