@@ -59,6 +59,7 @@ def check(
     Exit code 0: all are right; 1: some are not, or none was called; 2: it could not be run.
     """
     # MindSpore takes seconds to load, which `--help` should not.
+    from bn3d.commands.progress import progress  # noqa: PLC0415
     from bn3d.commands.verify.session import use_device  # noqa: PLC0415
     from bn3d.networks.cells import check_net  # noqa: PLC0415
     from bn3d.networks.cross_check import cross_check  # noqa: PLC0415
@@ -71,10 +72,12 @@ def check(
         inputs = _inputs(data, shape, inputs)
         if train is not None:
             network.set_train(train)
-        checks = {"as it is": cross_check(network, *inputs, loss=loss)}
-        if beside:
-            swap(network)
-            checks["after bn3d.swap"] = cross_check(network, *inputs, loss=loss)
+        with progress("check", 1 + beside, sys.stderr) as shown:  # the output may be JSON
+            checks = {"as it is": cross_check(network, *inputs, loss=loss)}
+            if beside:
+                shown.advance("after bn3d.swap")
+                swap(network)
+                checks["after bn3d.swap"] = cross_check(network, *inputs, loss=loss)
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         typer.echo(f"bn3d: {error}", err=True)
         raise typer.Exit(2) from None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from bn3d import convolutions, outputs
 from bn3d.commands.bench import report
@@ -22,6 +21,7 @@ from bn3d.commands.bench.session import (
     usable_cores,
 )
 from bn3d.commands.bench.timing import Effort
+from bn3d.commands.progress import progress
 
 __all__ = ["measure", "run"]
 
@@ -77,28 +77,23 @@ def measure(
 ) -> dict:
     """Everything that `bench` writes to its JSON file."""
     result = {**report.describe_run(threads), "waiting": {}, "layers": [], "kernels": []}
-    # No refresh between the rows: drawing a bar takes a core from what is measured.
-    with Progress(console=console, auto_refresh=False) as progress:
-        task = progress.add_task("", total=len(cases) * (len(modes) * len(steps) + kernels))
-
-        def show(text: str, done: int = 0) -> None:
-            progress.update(task, description=text, advance=done, refresh=True)
-
+    total = len(cases) * (len(modes) * len(steps) + kernels)
+    with progress("bench", total, console.file) as shown:
         for mode in modes:
             with measuring_process(mode, threads) as run:
                 result["waiting"][mode] = run(run_waiting)
                 for case in cases:
                     for step in steps:
-                        show(f"{mode} {step} {case}")
+                        shown.say(f"{mode} {step} {case}")
                         row = run(run_layers, case, step, threads, effort, profile)
                         result["layers"].append({"mode": mode, **row})
-                        show("", 1)
+                        shown.advance()
         if kernels:
             with measuring_process(None, threads) as run:
                 for case in cases:
-                    show(f"kernels {case}")
+                    shown.say(f"kernels {case}")
                     result["kernels"].append(run(run_kernels, case, threads, effort))
-                    show("", 1)
+                    shown.advance()
     result["ratios"] = report.ratios(result["layers"])
     return result
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Call", "Effort", "Timing", "other_load", "seconds", "take_turns", "together"]
+__all__ = ["BUSY", "Call", "Effort", "Timing", "other_load", "seconds", "take_turns", "together"]
+
+BUSY = 0.2  # cores that others keep busy: what was measured beside more than that says little
 
 Call = Callable[[], object]
 Timer = Callable[[Call, int], list[float]]  # seconds of so many calls

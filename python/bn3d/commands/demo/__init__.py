@@ -3,7 +3,9 @@
 volume.py    the ICBM152 brain, its labels, training patches and the held-out slab
 unet.py      the network, written with mindspore.nn only
 training.py  both runs side by side on the same batches; Dice on the held-out slab
-report.py    the table in the terminal and report.html
+judging.py   what may be said of the result, and what not
+pictures.py  slices of the brain, and curves
+report.py    the table in the terminal and report.html, of report.html.j2
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from typing import Annotated
 
 import typer
 
+from bn3d import convolutions
 from bn3d.commands.options import folder
 
-EXTRA = ("matplotlib", "nibabel", "nilearn")
+EXTRA = ("jinja2", "matplotlib", "nibabel", "nilearn")
+QUICK_STEPS = 8
 
 
 def main(
@@ -24,21 +28,28 @@ def main(
         "build/demo"
     ),
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"{QUICK_STEPS} steps: does it run? Shows no result.")
+    ] = False,
 ) -> None:
     """Train a 3-D U-Net on a brain MRI with nn.BatchNorm3d and with bn3d, and compare."""
+    if said := convolutions.use_fast():
+        typer.echo(said)
     try:
         from bn3d.commands.demo import report, training, volume  # noqa: PLC0415
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.split(".")[0] not in EXTRA:
             raise
         typer.echo(
-            f"The demo needs {missing.name}: pip install matplotlib nibabel nilearn 'pandas<3'",
+            f"The demo needs {missing.name}: "
+            "pip install jinja2 matplotlib nibabel nilearn 'pandas<3'",
             err=True,
         )
         raise typer.Exit(2) from missing
 
     brain = volume.load()
-    result = training.race(brain, steps, seed)
+    result = training.race(brain, QUICK_STEPS if quick else steps, seed)
+    result.quick = quick
     if not result.steps:
         typer.echo("Stopped before the first step: nothing was measured.", err=True)
         raise typer.Exit(130)

@@ -4,7 +4,8 @@ Two more networks give these two a scale. The control is the stock one with its 
 one rounding off: so far apart does training drive two runs that rounding alone sets apart. The
 baseline has no norm layers: what a step costs more than its step, the norm layers cost.
 
-All take turns step by step, so that whatever else the machine does slows them alike.
+All take turns step by step in an order that rotates, so that whatever else the machine does slows
+them alike: what counts is the difference of two runs in the same step.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from dataclasses import dataclass, field
 import mindspore as ms
 import numpy as np
 from mindspore import nn
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import bn3d
+from bn3d.commands.bench.timing import other_load
 from bn3d.commands.demo.unet import UNet
 from bn3d.commands.demo.volume import TISSUES, Brain, patches
+from bn3d.commands.progress import Progress, progress
 
 # oneDNN's 3-D convolutions behind MindSpore's CPU backend spread over the cores only with two
 # or more patches a batch and planes of at most 512 voxels; others cost up to ten times as much.
@@ -56,19 +58,32 @@ class Run:
         self.seconds.append(time.perf_counter() - start)
         self.losses.append(loss)
 
-    def median_seconds(self) -> float:
-        return median(self.seconds)
-
     def sit_out(self) -> None:
         self.seconds.append(np.nan)
         self.losses.append(np.nan)
 
 
-def median(seconds: Sequence[float]) -> float:
-    """Of the steps after the warm-up; NaN if there are none."""
+@dataclass(frozen=True)
+class Spread:
+    """Median and 20 % and 80 % quantiles in milliseconds; NaN if nothing was measured."""
+
+    p20: float
+    p50: float
+    p80: float
+    steps: int
+
+    def overlaps(self, other: Spread) -> bool:
+        """Whether the two cannot be told apart; what was not measured cannot."""
+        return not (self.p80 < other.p20 or other.p80 < self.p20)
+
+
+def spread(seconds: Sequence[float]) -> Spread:
+    """Of the steps after the warm-up in which it was measured."""
     measured = np.array(seconds[WARM_UP:])
-    measured = measured[np.isfinite(measured)]
-    return float(np.median(measured)) if measured.size else np.nan
+    measured = 1e3 * measured[np.isfinite(measured)]
+    if not measured.size:
+        return Spread(np.nan, np.nan, np.nan, 0)
+    return Spread(*(float(q) for q in np.quantile(measured, (0.2, 0.5, 0.8))), measured.size)
 
 
 @dataclass
@@ -79,14 +94,28 @@ class Result:
     baseline: Run
     replaced: int
     stopped: bool = False
+    quick: bool = False
+    other_load: float = np.nan  # cores that other processes kept busy meanwhile
 
     @property
     def steps(self) -> int:
         return len(self.swapped.losses)
 
-    def norm_seconds(self, run: Run) -> float:
-        """Median over the steps of: this run's time less that of the run without norm layers."""
-        return median(np.subtract(run.seconds, self.baseline.seconds))
+    def step(self, run: Run) -> Spread:
+        return spread(run.seconds)
+
+    def norm_layers(self, run: Run) -> Spread:
+        """A step of this run less the same step of the run without norm layers."""
+        return spread(np.subtract(run.seconds, self.baseline.seconds))
+
+    def saved(self, run: Run) -> Spread:
+        """A step of the stock run less the same step of this one."""
+        return spread(np.subtract(self.stock.seconds, run.seconds))
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether bn3d's steps differ from stock's by more than a second stock run's do."""
+        return not self.saved(self.swapped).overlaps(self.saved(self.control))
 
     def loss_differences(self, run: Run) -> np.ndarray:
         """From the stock run, a step."""
@@ -115,25 +144,25 @@ def race(brain: Brain, steps: int, seed: int) -> Result:
     result = Result(stock, swapped, control, baseline, len(report.changed))
 
     batches = patches(brain, PATCH, BATCH, seed)
-    with _stop_flag() as stop, _progress() as progress:
-        shown = progress.add_task("training", total=steps, loss="compiling")
+    load = other_load()
+    with _stop_flag() as stop, progress("demo", steps + 3) as shown:
+        shown.say("compiling four networks")
         for number, (x, y) in enumerate(itertools.islice(batches, steps)):
             if stop:
                 break
-            pair = (stock, swapped) if number % 2 else (swapped, stock)
-            for run in (*pair, control):
-                run.train(ms.Tensor(x), ms.Tensor(y))
+            turns = [stock, swapped, control]
             if number % BASELINE_EVERY == 0:
-                baseline.train(ms.Tensor(x), ms.Tensor(y))
+                turns.append(baseline)
             else:
                 baseline.sit_out()
-            progress.update(
-                shown,
-                advance=1,
-                loss=f"loss {stock.losses[-1]:.3f} | {swapped.losses[-1]:.3f}",
-            )
+            first = number // BASELINE_EVERY % len(turns)
+            for run in (*turns[first:], *turns[:first]):
+                run.train(ms.Tensor(x), ms.Tensor(y))
+            shown.advance(f"training, loss {stock.losses[-1]:.3f} | {swapped.losses[-1]:.3f}")
+        result.other_load = load()
         for name, run in (("stock", stock), ("bn3d", swapped), ("control", control)):
-            _validate(run, brain, f"validating {name}", progress, stop)
+            _validate(run, brain, f"validating {name}", shown, stop)
+            shown.advance()
         result.stopped = bool(stop)
     return result
 
@@ -156,12 +185,12 @@ def _round_weights_otherwise(network: nn.Cell, seed: int) -> None:
         weight.set_data(ms.Tensor(np.nextafter(value, towards)))
 
 
-def _validate(run: Run, brain: Brain, name: str, progress: Progress, stop: list) -> None:
+def _validate(run: Run, brain: Brain, name: str, shown: Progress, stop: list) -> None:
     if stop or not run.losses:
         return
     t1, labels = brain.slab()
     corners = list(itertools.product(*map(_window_starts, t1.shape, WINDOW)))
-    shown = progress.add_task(name, total=len(corners), loss="")
+    shown.say(name)
     run.network.set_train(False)
     logits = np.zeros((len(TISSUES), *t1.shape), np.float32)
     for first in range(0, len(corners), BATCH):
@@ -175,7 +204,7 @@ def _validate(run: Run, brain: Brain, name: str, progress: Progress, stop: list)
         windows = ms.Tensor(np.stack([t1[block][None] for block in full]))
         for block, part in zip(blocks, run.network(windows).asnumpy(), strict=False):
             logits[(slice(None), *block)] += part  # where windows overlap, their sum decides
-        progress.advance(shown, len(blocks))
+        shown.say(f"{name}, {min(first + BATCH, len(corners))} of {len(corners)} windows")
     run.prediction = logits.argmax(axis=0)
     run.dice = {tissue: _dice(run.prediction, labels, i) for i, tissue in enumerate(TISSUES)}
 
@@ -187,16 +216,6 @@ def _window_starts(length: int, window: int) -> list[int]:
 def _dice(prediction: np.ndarray, truth: np.ndarray, label: int) -> float:
     found, wanted = prediction == label, truth == label
     return float(2 * (found & wanted).sum() / (found.sum() + wanted.sum()))
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeRemainingColumn(),
-    )
 
 
 @contextmanager

@@ -36,6 +36,7 @@ def verify(
     from rich.console import Console  # noqa: PLC0415
 
     from bn3d.commands.info import info  # noqa: PLC0415
+    from bn3d.commands.progress import progress  # noqa: PLC0415
     from bn3d.commands.verify import session  # noqa: PLC0415
 
     console = Console()
@@ -45,12 +46,12 @@ def verify(
         typer.echo(f"bn3d: {error}", err=True)
         raise typer.Exit(2) from None
     shapes = session.QUICK_SHAPES if quick else session.SHAPES
-    with console.status("") as status:
+    with progress("verify", session.count(choice, shapes), console.file) as shown:
         checks = list(
             session.verify(
                 choice,
                 shapes,
-                on_case=lambda case: status.update(f"{case.mode} {case.dtype} {case.shape}"),
+                on_case=lambda case: shown.advance(f"{case.mode} {case.dtype} {case.shape}"),
             )
         )
     console.print(_table(checks, f"{choice.name} backend on {device.value}"))

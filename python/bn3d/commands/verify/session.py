@@ -15,7 +15,15 @@ from bn3d.commands.verify.tolerances import TOLERANCES
 from bn3d.errors import first_line
 from bn3d.operators import OPERATORS
 
-__all__ = ["QUICK_SHAPES", "SHAPES", "DeviceError", "set_device", "use_device", "verify"]
+__all__ = [
+    "QUICK_SHAPES",
+    "SHAPES",
+    "DeviceError",
+    "count",
+    "set_device",
+    "use_device",
+    "verify",
+]
 
 MODES = ("PYNATIVE_MODE", "GRAPH_MODE")
 
@@ -78,15 +86,23 @@ def verify(
 ) -> Iterator[Check]:
     """Check a backend's operators and the layer; MindSpore's mode is put back at the end."""
     before = ms.get_context("mode")
-    dtypes = [name for name in choice.backend.dtypes if name in TOLERANCES]
     try:
-        for mode, shape, dtype in itertools.product(modes, shapes, dtypes):
+        for mode, shape, dtype in itertools.product(modes, shapes, _dtypes(choice)):
             case = Case(shape, dtype, mode)
             ms.set_context(mode=getattr(ms, case.mode))
-            on_case(case)
             yield from _check(choice, case)
+            on_case(case)
     finally:
         ms.set_context(mode=before)
+
+
+def count(choice: backends.Choice, shapes=SHAPES, modes=MODES) -> int:
+    """How many cases `verify` checks."""
+    return len(modes) * len(shapes) * len(_dtypes(choice))
+
+
+def _dtypes(choice: backends.Choice) -> list[str]:
+    return [name for name in choice.backend.dtypes if name in TOLERANCES]
 
 
 def _check(choice: backends.Choice, case: Case) -> Iterator[Check]:
