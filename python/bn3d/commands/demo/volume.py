@@ -15,13 +15,13 @@ TISSUES = ("other", "grey matter", "white matter")
 # Coronal slab that no patch is drawn from: thalamus, basal ganglia, temporal lobes.
 HELD_OUT_MM = (-38, 2)
 SOURCE = {
-    "what": "The ICBM152 template (2009a): the average of the MRI scans of 152 brains, 1 mm voxels. "
-    "The truth is its tissue maps: a voxel is what it most probably is. It is one volume, smoother than the "
-    "scan of a person: the demo compares two layers, and says nothing of how well a network "
-    "segments a patient's scan.",
-    "citation": "V. S. Fonov, A. C. Evans, K. Botteron, C. R. Almli, R. C. McKinstry, D. L. Collins "
-    "and the Brain Development Cooperative Group: Unbiased average age-appropriate atlases for "
-    "pediatric studies. NeuroImage 54 (2011), 313-327.",
+    "what": "The ICBM152 template (2009a): the average of the MRI scans of 152 brains, 1 mm "
+    "voxels. The truth is its tissue maps: a voxel is what it most probably is. It is one volume, "
+    "smoother than the scan of a person: the demo compares two layers, and says nothing of how "
+    "well a network segments a patient's scan.",
+    "citation": "V. S. Fonov, A. C. Evans, K. Botteron, C. R. Almli, R. C. McKinstry, D. L. "
+    "Collins and the Brain Development Cooperative Group: Unbiased average age-appropriate "
+    "atlases for pediatric studies. NeuroImage 54 (2011), 313-327.",
     "link": "https://doi.org/10.1016/j.neuroimage.2010.07.033",
     "licence": "Copyright (C) 1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal "
     "Neurological Institute, McGill University. Its owners let it be used, copied, changed and "
