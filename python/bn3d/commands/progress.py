@@ -19,7 +19,7 @@ from rich.progress import Progress as Bar
 
 __all__ = ["EVERY", "Progress", "progress"]
 
-EVERY = 8.0  # seconds; less than 10, because the thread may have to wait for a moment
+EVERY = 6.0  # seconds; less than 10, because MindSpore may keep the thread waiting
 
 
 class Progress:

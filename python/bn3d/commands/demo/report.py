@@ -14,7 +14,7 @@ from bn3d.commands.bench.report import describe_run
 from bn3d.commands.bench.session import usable_cores
 from bn3d.commands.demo.judging import doubts, verdict
 from bn3d.commands.demo.pictures import LABELS, SMOOTHED, curves, slices
-from bn3d.commands.demo.training import BATCH, PATCH, WARM_UP, Result, Spread
+from bn3d.commands.demo.training import BATCH, PATCH, WARM_UP, Result
 from bn3d.commands.demo.volume import SOURCE, TISSUES, Brain
 from bn3d.outputs import write_text
 
@@ -27,9 +27,9 @@ def rows(result: Result) -> list[tuple[str, ...]]:
     last = min(SMOOTHED, result.steps)
     told = "" if result.distinguishable else ", not distinguishable here"
     table = [
-        ("step, ms", *(_ms(result.step(run)) for run in runs)),
-        ("norm layers in it, ms", *(_ms(result.norm_layers(run)) for run in runs)),
-        (f"saved a step, ms{told}", "", *(_ms(result.saved(run)) for run in runs[1:])),
+        ("step, ms", *(str(result.step(run)) for run in runs)),
+        ("norm layers in it, ms", *(str(result.norm_layers(run)) for run in runs)),
+        (f"saved a step, ms{told}", "", *(str(result.saved(run)) for run in runs[1:])),
         (f"loss, mean of last {last}", *(f"{np.mean(run.losses[-last:]):.2f}" for run in runs)),
     ]
     if all(run.dice for run in runs):
@@ -52,12 +52,6 @@ def rows(result: Result) -> list[tuple[str, ...]]:
         same = [100 * np.mean(run.prediction == result.stock.prediction) for run in runs[1:]]
         table.append(("voxels labelled alike", "", *(f"{share:.1f} %" for share in same)))
     return table
-
-
-def _ms(time: Spread) -> str:
-    if not time.steps:
-        return "not measured"
-    return f"{time.p50:.1f} ({time.p20:.1f}..{time.p80:.1f})"
 
 
 def notes(result: Result) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,6 +25,7 @@ import bn3d
 from bn3d.commands.bench.timing import other_load
 from bn3d.commands.demo.unet import UNet
 from bn3d.commands.demo.volume import TISSUES, Brain, patches
+from bn3d.commands.paired import Spread, spread
 from bn3d.commands.progress import Progress, progress
 
 # oneDNN's 3-D convolutions behind MindSpore's CPU backend spread over the cores only with two
@@ -63,29 +64,6 @@ class Run:
         self.losses.append(np.nan)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median and 20 % and 80 % quantiles in milliseconds; NaN if nothing was measured."""
-
-    p20: float
-    p50: float
-    p80: float
-    steps: int
-
-    def overlaps(self, other: Spread) -> bool:
-        """Whether the two cannot be told apart; what was not measured cannot."""
-        return not (self.p80 < other.p20 or other.p80 < self.p20)
-
-
-def spread(seconds: Sequence[float]) -> Spread:
-    """Of the steps after the warm-up in which it was measured."""
-    measured = np.array(seconds[WARM_UP:])
-    measured = 1e3 * measured[np.isfinite(measured)]
-    if not measured.size:
-        return Spread(np.nan, np.nan, np.nan, 0)
-    return Spread(*(float(q) for q in np.quantile(measured, (0.2, 0.5, 0.8))), measured.size)
-
-
 @dataclass
 class Result:
     stock: Run
@@ -102,15 +80,15 @@ class Result:
         return len(self.swapped.losses)
 
     def step(self, run: Run) -> Spread:
-        return spread(run.seconds)
+        return spread(run.seconds, WARM_UP)
 
     def norm_layers(self, run: Run) -> Spread:
         """A step of this run less the same step of the run without norm layers."""
-        return spread(np.subtract(run.seconds, self.baseline.seconds))
+        return spread(np.subtract(run.seconds, self.baseline.seconds), WARM_UP)
 
     def saved(self, run: Run) -> Spread:
         """A step of the stock run less the same step of this one."""
-        return spread(np.subtract(self.stock.seconds, run.seconds))
+        return spread(np.subtract(self.stock.seconds, run.seconds), WARM_UP)
 
     @property
     def distinguishable(self) -> bool:

@@ -1,0 +1,42 @@
+"""What may be written instead gives the same values and gradients, in both modes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from alternatives import ENTRIES
+
+from bn3d.commands.bench.mindspore_steps import ForwardBackward
+
+PAIRS = [entry for entry in ENTRIES if entry.build_instead is not None]
+
+
+def step(cell, x: np.ndarray) -> list[np.ndarray]:
+    """y, dx and the weights' gradients for one dy, flat: a weight may have another shape."""
+    x = ms.Tensor(x)
+    shape = cell(x).shape
+    dy = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    if not cell.trainable_params():
+        y, dx = ms.vjp(cell, x)[0], ms.vjp(cell, x)[1](ms.Tensor(dy))
+        return [y.asnumpy(), np.asarray(dx[0] if isinstance(dx, tuple) else dx)]
+    y, (dx, weights) = ForwardBackward(cell)(x, ms.Tensor(dy))
+    return [each.asnumpy() for each in (y, dx[0] if isinstance(dx, tuple) else dx, *weights)]
+
+
+@pytest.mark.parametrize("entry", PAIRS, ids=lambda entry: f"{entry.written} {entry.instead}")
+def test_values_and_gradients_are_the_same(entry, mode):
+    x = 3 * np.random.default_rng(0).standard_normal(entry.small).astype(np.float32)
+    x.flat[::7] = 0.0  # where an activation has its corner
+    x.flat[::11] *= 10.0
+    written, instead = step(entry.build(), x), step(entry.build_instead(), x)
+    assert len(written) == len(instead)
+    for number, (one, other) in enumerate(zip(written, instead, strict=True)):
+        if number > 1 and one.ndim > 1:  # a convolution's weight, transposed
+            one, other = np.sort(one, None), np.sort(other, None)  # noqa: PLW2901
+        np.testing.assert_allclose(other.ravel(), one.ravel(), rtol=2e-5, atol=2e-5)
