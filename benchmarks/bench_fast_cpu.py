@@ -70,6 +70,7 @@ def measure(number: int, effort: Effort, quick: bool) -> dict:
         "kind": entry.kind,
         "written": entry.written,
         "instead": entry.instead,
+        "at_zero": entry.at_zero,
         "shape": shape,
         "other_load_cores": round(load(), 2),
         "milliseconds": {name: timing.as_json() for name, timing in timings.items()},

@@ -64,6 +64,8 @@ def fast_cpu_lines(result: dict) -> list[str]:
                 instead = [f"`{row['instead']}`", *map(_spread, found)]
                 if found[1]["p80"] >= times["with gradients"]["p20"]:
                     instead[0] += ": no faster here"
+                elif row["at_zero"]:
+                    instead[0] += f"; gradient where x is 0: {row['at_zero']}"
             cells = (
                 f"`{row['written']}`",
                 _shape(row["shape"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -29,10 +30,23 @@ def step(cell, x: np.ndarray) -> list[np.ndarray]:
     return [each.asnumpy() for each in (y, dx[0] if isinstance(dx, tuple) else dx, *weights)]
 
 
+@pytest.mark.parametrize("entry", [entry for entry in PAIRS if entry.at_zero], ids=str)
+def test_the_gradient_at_zero_is_what_is_said(entry):
+    x = np.zeros(entry.small, np.float32)
+    written, instead = (step(made(), x)[1] for made in (entry.build, entry.build_instead))
+    dy = np.random.default_rng(1).standard_normal(entry.small).astype(np.float32)
+    other, stock = (
+        float(re.match(r"[\d.]+", text)[0]) for text in entry.at_zero.split("instead of ")
+    )
+    np.testing.assert_allclose(written, stock * dy, rtol=1e-5)
+    np.testing.assert_allclose(instead, other * dy, rtol=1e-5)
+
+
 @pytest.mark.parametrize("entry", PAIRS, ids=lambda entry: f"{entry.written} {entry.instead}")
 def test_values_and_gradients_are_the_same(entry, mode):
     x = 3 * np.random.default_rng(0).standard_normal(entry.small).astype(np.float32)
-    x.flat[::7] = 0.0  # where an activation has its corner
+    if not entry.at_zero:
+        x.flat[::7] = 0.0  # where an activation has its corner
     x.flat[::11] *= 10.0
     written, instead = step(entry.build(), x), step(entry.build_instead(), x)
     assert len(written) == len(instead)

@@ -60,6 +60,7 @@ def test_what_to_write_instead_is_beside_it(gradients, said):
         "kind": "Activations",
         "written": "a",
         "instead": "b",
+        "at_zero": "",
         "shape": [1],
         "other_load_cores": 0.0,
         "milliseconds": {
