@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Sets up .venv, then trains the brain segmentation demo:
-# scripts/demo.sh [--steps N] [--seed N] [--output FOLDER]
+# scripts/demo.sh [--steps N] [--seed N] [--output FOLDER] [--quick]
 #   --steps     training steps of each run (180)
 #   --seed      seed of the weights and of the patches (0)
 #   --output    folder of report.html (build/demo in the repository)
+#   --quick     a few steps: does it run? Shows no result
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
@@ -15,13 +16,13 @@ while (($#)); do
       options+=("$1=$2")
       shift
       ;;
-    --steps=* | --seed=* | --output=*) options+=("$1") ;;
+    --steps=* | --seed=* | --output=* | --quick) options+=("$1") ;;
     *) others+=("$1") ;;
   esac
   shift
 done
 for option in ${options[@]+"${options[@]}"}; do
-  [[ $option =~ ^(--output=.|--steps=[1-9][0-9]*$|--seed=[0-9]+$) ]] || wrong "not so: $option"
+  [[ $option =~ ^(--quick$|--output=.|--steps=[1-9][0-9]*$|--seed=[0-9]+$) ]] || wrong "not so: $option"
 done
 parse 0 ${others[@]+"${others[@]}"}
 
