@@ -35,4 +35,5 @@ def spread(seconds: Sequence[float], warm_up: int = 0) -> Spread:
     measured = 1e3 * measured[np.isfinite(measured)]
     if not measured.size:
         return Spread(np.nan, np.nan, np.nan, 0)
-    return Spread(*(float(q) for q in np.quantile(measured, (0.2, 0.5, 0.8))), measured.size)
+    p20, p50, p80 = (float(q) for q in np.quantile(measured, (0.2, 0.5, 0.8)))
+    return Spread(p20, p50, p80, measured.size)

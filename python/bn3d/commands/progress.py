@@ -31,7 +31,8 @@ class Progress:
         self.start = self._counted_from = time.monotonic()
         self._counted = 0  # steps that were done at `_counted_from`
         self._lock = threading.Lock()
-        self._task = bar.add_task(name, total=total, note="") if bar else None
+        if bar:
+            self._task = bar.add_task(name, total=total, note="")
 
     def say(self, note: str) -> None:
         """What is being done now."""
