@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import cann
@@ -20,7 +21,9 @@ class BuildError(RuntimeError):
     """CMake or the compiler failed; the message has what they said."""
 
 
-def build(output: Path, arch: str | None = None, environment=os.environ) -> Path:
+def build(
+    output: Path, arch: str | None = None, environment: Mapping[str, str] = os.environ
+) -> Path:
     """Build the package into the directory `output`; returns the .run file.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = [
@@ -26,7 +27,7 @@ class CannError(RuntimeError):
     """CANN is not where it should be, or not of a version that fits."""
 
 
-def find(environment=os.environ) -> Path | None:
+def find(environment: Mapping[str, str] = os.environ) -> Path | None:
     """CANN's root by ASCEND_HOME_PATH or ASCEND_TOOLKIT_HOME, as its set_env.sh leaves them."""
     for variable in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
         if environment.get(variable):
@@ -36,7 +37,7 @@ def find(environment=os.environ) -> Path | None:
     return None
 
 
-def include_dir(environment=os.environ) -> Path:
+def include_dir(environment: Mapping[str, str] = os.environ) -> Path:
     """The directory of CANN's headers.
 
     Raises:

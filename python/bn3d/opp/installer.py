@@ -14,6 +14,7 @@ import os
 import platform
 import shlex
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import cann
@@ -35,7 +36,7 @@ _REPLACED = "." + VENDOR + ".old"
 _LOCK = "." + VENDOR + ".lock"
 
 
-def target(path: Path | None, environment=os.environ) -> Path:
+def target(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
     """The vendors/ directory that `path` or the environment names.
 
     Args:
@@ -60,7 +61,9 @@ def target(path: Path | None, environment=os.environ) -> Path:
     return vendors.absolute()
 
 
-def install(package: Package, path: Path | None = None, environment=os.environ) -> Path:
+def install(
+    package: Package, path: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> Path:
     """Install or upgrade; returns the vendor directory.
 
     Raises:
@@ -82,7 +85,7 @@ def install(package: Package, path: Path | None = None, environment=os.environ) 
             raise
 
 
-def uninstall(path: Path | None = None, environment=os.environ) -> Path:
+def uninstall(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
     """Remove the installed package; returns the directory that was removed.
 
     Raises:
@@ -179,7 +182,7 @@ def _set_env(place: Path) -> str:
     )
 
 
-def _record(place: Path):
+def _record(place: Path) -> dict | None:
     """What uninstall has to put back; None if bn3d did not install `place`."""
     try:
         record = json.loads((place / RECORD).read_text())
@@ -196,7 +199,9 @@ def _record(place: Path):
     return record
 
 
-def _check_machine(package: Package, vendors: Path, by_config: bool, environment) -> None:
+def _check_machine(
+    package: Package, vendors: Path, by_config: bool, environment: Mapping[str, str]
+) -> None:
     arch, machine = package.info["bn3d_arch"], platform.machine()
     if arch != machine:
         raise InstallError(
@@ -223,7 +228,7 @@ def _recover(vendors: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(vendors: Path):
+def _locked(vendors: Path) -> Iterator[None]:
     import fcntl  # noqa: PLC0415, Windows has none, where bn3d's other commands work all the same
 
     path = vendors / _LOCK
@@ -247,7 +252,7 @@ def _locked(vendors: Path):
 
 
 @contextlib.contextmanager
-def _explained(vendors: Path, size: int):
+def _explained(vendors: Path, size: int) -> Iterator[None]:
     """Turns the system's errors into ones that say what to do."""
     try:
         yield
@@ -267,7 +272,7 @@ def _explained(vendors: Path, size: int):
 
 def _make_dirs(directory: Path) -> list:
     """Creates a directory and its parents; returns those that are new, outermost first."""
-    missing = []
+    missing: list[Path] = []
     while not directory.exists():
         missing.insert(0, directory)
         directory = directory.parent

@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..operators import OPERATORS
@@ -37,7 +37,7 @@ _KERNELS = "built-in/op_impl/ai_core/tbe/kernel/config"
 _TRY = "import ctypes, os, sys; ctypes.CDLL(sys.argv[1], os.RTLD_NOW)"
 
 
-def obstacles(soc: str | None, environment=os.environ) -> Iterator[str]:
+def obstacles(soc: str | None, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
     """What makes the operators, or every graph, fail.
 
     Args:
@@ -54,7 +54,7 @@ def obstacles(soc: str | None, environment=os.environ) -> Iterator[str]:
         yield from _unloadable(environment)
 
 
-def notes(soc: str | None, environment=os.environ) -> Iterator[str]:
+def notes(soc: str | None, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
     """What may make them fail; the arguments are those of `obstacles`."""
     opp = environment.get("ASCEND_OPP_PATH")
     if opp and soc:
@@ -74,12 +74,11 @@ def _python_packages(root: Path | None) -> Iterator[str]:
             f"CANN's compiler of operators needs the Python packages {', '.join(missing)}, which "
             f"{sys.executable} does not have: {sys.executable} -m pip install {' '.join(missing)}"
         )
-    major = cann.major_version(root) if root is not None else None
     try:
         numpy = importlib.metadata.version("numpy")
     except importlib.metadata.PackageNotFoundError:
         return
-    if major is not None and major < 9 and int(numpy.split(".")[0]) >= 2:
+    if root is not None and (cann.major_version(root) or 9) < 9 and int(numpy.split(".")[0]) >= 2:
         yield (
             f"NumPy is {numpy}, and the compiler of operators of CANN "
             f"{cann.compiler_version(root)} cannot be imported with 2.0 or later: "
@@ -130,7 +129,7 @@ def _built_in(opp: Path, soc: str | None) -> Iterator[str]:
                 return
 
 
-def _unloadable(environment) -> Iterator[str]:
+def _unloadable(environment: Mapping[str, str]) -> Iterator[str]:
     """Libraries that CANN 9 loads from entries of the path; it gives up at the first that fails."""
     libraries = f"op_graph/lib/linux/{platform.machine()}"
     for entry in custom_entries(environment):
@@ -145,7 +144,7 @@ def _unloadable(environment) -> Iterator[str]:
                 )
 
 
-def _load_error(path: Path, environment) -> str:
+def _load_error(path: Path, environment: Mapping[str, str]) -> str:
     command = [sys.executable, "-c", _TRY, str(path)]
     try:
         done = subprocess.run(
@@ -165,7 +164,7 @@ def _load_error(path: Path, environment) -> str:
     return last.removeprefix("OSError: ").removeprefix(f"{path}: ")
 
 
-def _set_late(environment) -> Iterator[str]:
+def _set_late(environment: Mapping[str, str]) -> Iterator[str]:
     """bn3d found by a variable that the process did not start with."""
     ours = [entry for entry in custom_entries(environment) if Path(entry).name == VENDOR]
     if not ours or any(is_searched_by_config(Path(entry).parent, environment) for entry in ours):

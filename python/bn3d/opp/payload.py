@@ -8,6 +8,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["InstallError", "Package", "check_names", "parse_info", "parse_sums"]
@@ -94,9 +95,10 @@ class Package:
         return sum(len(data) for data in self.files.values())
 
 
-def check_names(names) -> None:
+def check_names(names: Iterable[str]) -> None:
     """Raise InstallError unless all are relative paths of different files in one directory."""
-    kinds = {}  # of every path and its parents, in lower case: the path itself, and "file" or "dir"
+    # Of every path and its parents, in lower case: the path itself, and "file" or "directory".
+    kinds: dict[str, tuple[str, str]] = {}
     for name in names:
         parts = name.split("/")
         if not all(_PART.match(part) for part in parts) or parts[0].lower() in _RESERVED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import cann
@@ -15,7 +16,7 @@ from .vendors import VENDOR, search_order
 __all__ = ["is_state", "report", "show", "status"]
 
 
-def status(path: Path | None = None, environment=os.environ) -> dict:
+def status(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> dict:
     """The state of the installation that `path` or the environment names.
 
     Returns:
@@ -40,7 +41,7 @@ def status(path: Path | None = None, environment=os.environ) -> dict:
         raise InstallError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def is_state(answer) -> bool:
+def is_state(answer: object) -> bool:
     """Whether `answer`, from another machine, is a result of `status`."""
     if not isinstance(answer, dict) or not isinstance(answer.get("location"), str):
         return False
@@ -52,7 +53,7 @@ def is_state(answer) -> bool:
     )
 
 
-def _status(place: Path, environment) -> dict:
+def _status(place: Path, environment: Mapping[str, str]) -> dict:
     result = {"location": str(place), "installed": False, "active": False}
     try:
         info = parse_info((place / "version.info").read_text())
@@ -143,7 +144,7 @@ def _operators(vendor: Path) -> set:
     return types
 
 
-def _sha256(path: Path):
+def _sha256(path: Path) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     except (OSError, ValueError):

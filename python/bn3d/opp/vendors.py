@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import cann
@@ -119,7 +120,7 @@ def _join(value: str, rest: str) -> str:
     return f"{_KEY}={value}\n{rest}"
 
 
-def default_vendors_dir(environment=os.environ) -> Path | None:
+def default_vendors_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The vendors/ directory to install into; None if the environment names none.
 
     ASCEND_CUSTOM_OPP_PATH counts first. It is a list of vendor directories, not of roots: one of
@@ -137,7 +138,7 @@ def default_vendors_dir(environment=os.environ) -> Path | None:
     return None
 
 
-def is_searched_by_config(vendors: Path, environment=os.environ) -> bool:
+def is_searched_by_config(vendors: Path, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether CANN finds the vendors in `vendors` by its config.ini: it does in an opp only."""
     opp = environment.get("ASCEND_OPP_PATH")
     if opp and vendors == Path(opp).absolute() / "vendors":
@@ -145,7 +146,7 @@ def is_searched_by_config(vendors: Path, environment=os.environ) -> bool:
     return vendors.name == "vendors" and (vendors.parent / "built-in").is_dir()
 
 
-def search_order(environment=os.environ) -> list:
+def search_order(environment: Mapping[str, str] = os.environ) -> list:
     """The vendor directories in CANN's order: ASCEND_CUSTOM_OPP_PATH, then opp by load_priority.
 
     CANN 9 takes entries of that variable first that have a libcust_opapi.so of their own.
@@ -161,6 +162,6 @@ def search_order(environment=os.environ) -> list:
     return order
 
 
-def custom_entries(environment=os.environ) -> list:
+def custom_entries(environment: Mapping[str, str] = os.environ) -> list:
     """What ASCEND_CUSTOM_OPP_PATH lists."""
     return [entry for entry in environment.get("ASCEND_CUSTOM_OPP_PATH", "").split(":") if entry]
