@@ -77,7 +77,7 @@ def _choose(target: str, wanted: str) -> Choice:
         raise ValueError(
             f"{ENVIRONMENT_VARIABLE} must be one of auto, {', '.join(BACKENDS)}, got {wanted!r}"
         )
-    passed_over = {}
+    passed_over: dict[str, str] = {}
     for name in BACKENDS:
         if wanted not in ("auto", name):
             continue

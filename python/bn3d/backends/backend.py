@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mindspore import Tensor
+
 __all__ = ["Backend", "Operators"]
 
 
@@ -39,8 +41,8 @@ class Backend:
 
     name: str
     settings: Callable[[float, float], Any]
-    forward_training: Callable
-    forward_inference: Callable
+    forward_training: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Any], tuple[Tensor, ...]]
+    forward_inference: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Any], Tensor]
     operators: Operators
     dtypes: tuple[str, ...] = ("float32", "float16", "bfloat16", "float64")
     compiled: Callable[[Callable], Callable] | None = None

@@ -25,7 +25,14 @@ def settings(eps: float, momentum: float) -> tuple[float, float]:
 
 
 @unmixed
-def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
+def forward_training(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    moving_mean: Tensor,
+    moving_variance: Tensor,
+    settings: tuple[float, float],
+) -> tuple[Tensor, ...]:
     """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
     eps, momentum = settings
     if is_empty(x.shape):
@@ -43,7 +50,14 @@ def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
 
 
 @unmixed
-def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
+def forward_inference(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    moving_mean: Tensor,
+    moving_variance: Tensor,
+    settings: tuple[float, float],
+) -> Tensor:
     """y, normalised by the moving statistics. See `bn3d.reference`."""
     if is_empty(x.shape):
         return x
@@ -55,27 +69,27 @@ def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     return ops.cast(y, x.dtype)
 
 
-def reduce(x, shift):
+def reduce(x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """`bn3d.reference.reduce`, float32."""
     centered = _centered(x, shift)
     return _channel_sum(centered), _channel_sum(ops.square(centered))
 
 
-def apply(x, mean, multiplier, offset):
+def apply(x: Tensor, mean: Tensor, multiplier: Tensor, offset: Tensor) -> Tensor:
     """`bn3d.reference.apply`."""
     centered = _centered(x, mean)
     y = centered * per_channel(multiplier, centered) + per_channel(offset, centered)
     return ops.cast(y, x.dtype)
 
 
-def grad_reduce(dy, x, mean):
+def grad_reduce(dy: Tensor, x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     """`bn3d.reference.grad_reduce`, float32."""
     centered = _centered(x, mean)
     wide = ops.cast(dy, centered.dtype)
     return _channel_sum(wide), _channel_sum(wide * centered)
 
 
-def grad_apply(dy, x, mean, a, b, c):
+def grad_apply(dy: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """`bn3d.reference.grad_apply`."""
     centered = _centered(x, mean)
     dx = per_channel(a, centered) * ops.cast(dy, centered.dtype)
@@ -126,7 +140,7 @@ normalize = normalize_by(channel_mean)
 
 
 @ops.constexpr(check=False)
-def is_empty(shape):
+def is_empty(shape: tuple[int, ...] | None) -> bool:
     """Whether a volume of this shape, None if not known yet, has no values. MindSpore leaves sums
     over nothing unwritten.
     """

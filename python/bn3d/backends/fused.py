@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mindspore import ops
+from mindspore import Tensor, ops
 
 from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
@@ -107,9 +107,9 @@ def differentiable(operators: Fused) -> tuple[Callable, Callable]:
 
         @staticmethod
         def backward(ctx, *douts):
-            dy, x, gamma, gamma_then, *statistics = ctx.saved_tensors
+            dy, x, gamma, gamma_then, moving_mean, rstd = ctx.saved_tensors
             gamma = ParameterAt.apply(gamma, gamma_then)
-            gradients = gradient_of_gradient_inference(dy, x, gamma, *statistics, douts)
+            gradients = gradient_of_gradient_inference(dy, x, gamma, moving_mean, rstd, douts)
             return (*gradients, None, None, None, None)
 
     class Inference(Function):
@@ -159,7 +159,14 @@ def bprop_of_inference(gradient_inference: Callable) -> Callable:
     return bprop
 
 
-def training_gradient_bprop(dy, x, gamma, saved, out, dout):
+def training_gradient_bprop(
+    dy: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    saved: Tensor,
+    out: tuple[Tensor, ...],
+    dout: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
     """The `bprop` of `Fused.gradient_training`. The statistics are functions of x, and are derived
     as such.
     """
@@ -167,7 +174,17 @@ def training_gradient_bprop(dy, x, gamma, saved, out, dout):
     return (d_dy, d_x, d_gamma, *_zeros_like(saved))
 
 
-def inference_gradient_bprop(dy, x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
+def inference_gradient_bprop(
+    dy: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    moving_mean: Tensor,
+    moving_variance: Tensor,
+    settings: Tensor,
+    out: tuple[Tensor, ...],
+    dout: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
     """The `bprop` of `Fused.gradient_inference`."""
     d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, moving_mean, out[3], dout)
     return (d_dy, d_x, d_gamma, *_zeros_like(beta, moving_mean, moving_variance, settings))

@@ -12,7 +12,9 @@ Importing this module loads the library and registers its operators; it raises
 
 from __future__ import annotations
 
-from mindspore import ops
+from collections.abc import Callable
+
+from mindspore import Tensor, ops
 from mindspore.ops import CustomRegOp, DataType
 
 from bn3d.backends import library
@@ -36,7 +38,13 @@ __all__ = ["BACKEND"]
 _LIBRARY = library.load()
 
 
-def _custom(name, inputs, outputs, bprop=None, kind=ops.Custom) -> ops.Custom:
+def _custom(
+    name: str,
+    inputs: str,
+    outputs: str,
+    bprop: Callable | None = None,
+    kind: type[ops.Custom] = ops.Custom,
+) -> ops.Custom:
     """An operator of the library; inputs and outputs are names, separated by blanks.
 
     DataType.None_None hands tensors over as they are, whatever their dtype.
@@ -98,14 +106,28 @@ else:  # the operators' bprop serves PyNative mode as well
     _inference = _forward_inference
 
 
-def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
+def forward_training(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    moving_mean: Tensor,
+    moving_variance: Tensor,
+    settings: Tensor,
+) -> tuple[Tensor, ...]:
     """(y, ...), normalised by the batch; updates the moving statistics."""
     if is_compiling():
         return _forward_training(x, gamma, beta, moving_mean, moving_variance, settings)
     return (_training(x, gamma, beta, moving_mean, moving_variance, settings),)
 
 
-def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
+def forward_inference(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    moving_mean: Tensor,
+    moving_variance: Tensor,
+    settings: Tensor,
+) -> Tensor:
     """y, normalised by the moving statistics."""
     if is_compiling():
         return _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings)

@@ -12,6 +12,8 @@ NumPy knows no bfloat16: such volumes travel as float32. All vectors (C,) travel
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -36,7 +38,7 @@ from bn3d.operators import OPERATORS, Operator
 __all__ = ["BACKEND"]
 
 
-def _settings(eps: float, momentum: float):
+def _settings(eps: float, momentum: float) -> tuple[Tensor, bool, Any]:
     """Eps and momentum for NumPy, whether the moving statistics change, and the same for the
     composed backend.
     """
@@ -91,7 +93,8 @@ def _vectors(*tensors):
     return [_array(tensor).astype(np.float64) for tensor in tensors]
 
 
-def _gradients(dx, dgamma, dbeta, wide, x, gamma):
+def _gradients(arrays, x, gamma):
+    dx, dgamma, dbeta, wide = arrays
     return (
         Tensor(dx, x.dtype),
         Tensor(dgamma, gamma.dtype),
@@ -102,8 +105,8 @@ def _gradients(dx, dgamma, dbeta, wide, x, gamma):
 
 def _train(x, gamma, beta, moving_mean, moving_variance, settings):
     bits, updates, _ = settings
-    statistics = _vectors(gamma, beta, moving_mean, moving_variance)
-    y, saved, mean, variance = _forward_training(_array(x), *statistics, bits.asnumpy())
+    rest = [*_vectors(gamma, beta, moving_mean, moving_variance), bits.asnumpy()]
+    y, saved, mean, variance = _forward_training(_array(x), *rest)
     if updates:
         moving_mean.set_data(Tensor(mean, moving_mean.dtype))
         moving_variance.set_data(Tensor(variance, moving_variance.dtype))
@@ -111,19 +114,18 @@ def _train(x, gamma, beta, moving_mean, moving_variance, settings):
 
 
 def _derive_training(dy, x, gamma, saved):
-    results = _gradient_training(_array(dy), _array(x), *_vectors(gamma), saved.asnumpy())
-    return _gradients(*results, x, gamma)
+    rest = [*_vectors(gamma), saved.asnumpy()]
+    return _gradients(_gradient_training(_array(dy), _array(x), *rest), x, gamma)
 
 
 def _infer(x, gamma, beta, moving_mean, moving_variance, bits):
-    statistics = _vectors(gamma, beta, moving_mean, moving_variance)
-    return Tensor(_forward_inference(_array(x), *statistics, bits.asnumpy()), x.dtype)
+    rest = [*_vectors(gamma, beta, moving_mean, moving_variance), bits.asnumpy()]
+    return Tensor(_forward_inference(_array(x), *rest), x.dtype)
 
 
 def _derive_inference(dy, x, gamma, beta, moving_mean, moving_variance, bits):
-    statistics = _vectors(gamma, beta, moving_mean, moving_variance)
-    results = _gradient_inference(_array(dy), _array(x), *statistics, bits.asnumpy())
-    return _gradients(*results, x, gamma)
+    rest = [*_vectors(gamma, beta, moving_mean, moving_variance), bits.asnumpy()]
+    return _gradients(_gradient_inference(_array(dy), _array(x), *rest), x, gamma)
 
 
 _training, _inference = differentiable(Fused(_train, _derive_training, _infer, _derive_inference))
@@ -185,7 +187,14 @@ def _taken(x):
     return not is_empty(x.shape)
 
 
-def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
+def forward_training(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    moving_mean: Tensor,
+    moving_variance: Tensor,
+    settings: tuple[Tensor, bool, Any],
+) -> tuple[Tensor, ...]:
     """(y,), normalised by the batch; updates the moving statistics."""
     if not _taken(x):
         return composed.forward_training(x, gamma, beta, moving_mean, moving_variance, settings[2])
@@ -200,7 +209,14 @@ def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     return (ops.cast(y, x.dtype),)
 
 
-def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
+def forward_inference(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    moving_mean: Tensor,
+    moving_variance: Tensor,
+    settings: tuple[Tensor, bool, Any],
+) -> Tensor:
     """y, normalised by the moving statistics."""
     if not _taken(x):
         return composed.forward_inference(x, gamma, beta, moving_mean, moving_variance, settings[2])
@@ -210,7 +226,7 @@ def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     return ops.cast(_inference_operator(_known(x), *vectors, settings[0]), x.dtype)
 
 
-def _operator(operator: Operator):
+def _operator(operator: Operator) -> Callable:
     """One of the four operators, in either mode."""
     judge = getattr(reference, operator.module.removeprefix("bn3d_"))
     kinds = [tensor.kind for tensor in operator.inputs]

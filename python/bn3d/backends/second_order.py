@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mindspore import ops
+from mindspore import Tensor, ops
 
 from bn3d.backends.composed import AXES, channel_mean, is_empty, normalize_by, per_channel
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 
-def gradient_of_gradient_training_by(channel_mean: Callable) -> Callable:
+def gradient_of_gradient_training_by(channel_mean: Callable[[Tensor], Tensor]) -> Callable:
     """`gradient_of_gradient_training` with another mean over a channel."""
     normalize = normalize_by(channel_mean)
 
@@ -56,7 +56,14 @@ def gradient_of_gradient_training_by(channel_mean: Callable) -> Callable:
 gradient_of_gradient_training = gradient_of_gradient_training_by(channel_mean)
 
 
-def gradient_of_gradient_inference(dy, x, gamma, moving_mean, rstd, douts):
+def gradient_of_gradient_inference(
+    dy: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    moving_mean: Tensor,
+    rstd: Tensor,
+    douts: tuple[Tensor, ...],
+) -> tuple[Tensor, Tensor, Tensor]:
     """The same for `reference.gradient_inference`, whose statistics are constants."""
     wide = ops.cast(x, rstd.dtype)
     dy = ops.cast(dy, rstd.dtype)

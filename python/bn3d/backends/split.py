@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import mindspore as ms
-from mindspore import ops
+from mindspore import Tensor, ops
 
 from bn3d.backends import composed, fallback
 from bn3d.backends.backend import Operators
@@ -110,7 +110,14 @@ def build(
     def taken(x):
         return x if kept is None or x.dtype in kept else ops.cast(x, ms.float32)
 
-    def forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
+    def forward_training(
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        moving_mean: Tensor,
+        moving_variance: Tensor,
+        settings: tuple[float, float, int],
+    ) -> tuple[Tensor, ...]:
         """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
         eps, momentum, reductions = settings
         volume = taken(x)
@@ -130,7 +137,14 @@ def build(
             _update(moving_variance, unbiased, (1 - momentum) * at_most_one(spare))
         return (ops.cast(y, x.dtype),)
 
-    def forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
+    def forward_inference(
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        moving_mean: Tensor,
+        moving_variance: Tensor,
+        settings: tuple[float, float, int],
+    ) -> Tensor:
         """y, normalised by the moving statistics. See `bn3d.reference`."""
         mean, variance = float32(copy(moving_mean)), float32(copy(moving_variance))
         volume = taken(x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from bn3d.backends.backend import Operators
 from bn3d.backends.composed import channel_mean
@@ -68,17 +68,19 @@ class Group(Protocol):
     tensor (1,) and is returned as such a tensor.
     """
 
-    def statistics(self, shift, first, second, count):
+    def statistics(
+        self, shift: Tensor, first: Tensor, second: Tensor, count: float | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(shift, first, second, count) of all devices from those of each: sums of x - shift
         and of (x - shift)^2. The shifts of the devices differ; the one returned is common.
         """
 
-    def sums(self, first, second):
+    def sums(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """(first, second), added up over the devices. Calls no Python function that
         `statistics` calls too, see above.
         """
 
-    def channel_mean(self, x):
+    def channel_mean(self, x: Tensor) -> Tensor:
         """What `bn3d.backends.composed.channel_mean` is for one device, differentiable."""
 
 
@@ -87,14 +89,22 @@ class Training(nn.Cell):
     `bn3d.backends.split.settings`, and `shift` may be anything: the nearer to the mean the better.
     """
 
-    def __init__(self, operators, group):
+    def __init__(self, operators: Operators, group: Group | None) -> None:
         super().__init__(auto_prefix=False)
         self.operator_reduce = operators.reduce
         self.operator_apply = operators.apply
         self.group = group
         self.gradient = TrainingGradient(operators, group)
 
-    def construct(self, x, gamma, beta, shift, eps, reductions):
+    def construct(
+        self,
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        shift: Tensor,
+        eps: float,
+        reductions: int,
+    ) -> tuple:
         """(y, mean, rest, biased variance, rstd, count, 1/count); rstd is 1/sqrt(variance + eps),
         and 0 where that is infinite.
         """
@@ -127,7 +137,7 @@ class Training(nn.Cell):
 class TrainingGradient(nn.Cell):
     """(dx, dgamma, dbeta) of `Training`; the last two are sums over this device alone."""
 
-    def __init__(self, operators, group):
+    def __init__(self, operators: Operators, group: Group | None) -> None:
         super().__init__(auto_prefix=False)
         self.operator_grad_reduce = operators.grad_reduce
         self.operator_grad_apply = operators.grad_apply
@@ -136,7 +146,17 @@ class TrainingGradient(nn.Cell):
             channel_mean if group is None else group.channel_mean
         )
 
-    def construct(self, dy, x, gamma, mean, rest, rstd, scale, eps):
+    def construct(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        gamma: Tensor,
+        mean: Tensor,
+        rest: Tensor,
+        rstd: Tensor,
+        scale: float | Tensor,
+        eps: float,
+    ) -> tuple:
         dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
         dgamma = (about_mean - rest * dbeta) * rstd
         sum_dgamma, sum_dbeta = dgamma, dbeta
@@ -159,12 +179,20 @@ class TrainingGradient(nn.Cell):
 class Inference(nn.Cell):
     """Forward pass in inference: y."""
 
-    def __init__(self, operators):
+    def __init__(self, operators: Operators) -> None:
         super().__init__(auto_prefix=False)
         self.operator_apply = operators.apply
         self.gradient = InferenceGradient(operators)
 
-    def construct(self, x, gamma, beta, mean, variance, eps):
+    def construct(
+        self,
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+    ) -> Tensor:
         return self.operator_apply(x, mean, gamma * ops.rsqrt(variance + eps), beta)
 
     def bprop(self, x, gamma, beta, mean, variance, eps, out, dout):
@@ -176,12 +204,12 @@ class Inference(nn.Cell):
 class InferenceGradient(nn.Cell):
     """(dx, dgamma, dbeta) of `Inference`."""
 
-    def __init__(self, operators):
+    def __init__(self, operators: Operators) -> None:
         super().__init__(auto_prefix=False)
         self.operator_apply = operators.apply
         self.operator_grad_reduce = operators.grad_reduce
 
-    def construct(self, dy, x, gamma, mean, rstd):
+    def construct(self, dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor) -> tuple:
         dbeta, about_mean = self.operator_grad_reduce(dy, x, mean)
         zeros = _zeros_like(gamma)
         return self.operator_apply(dy, zeros, gamma * rstd, zeros), about_mean * rstd, dbeta
@@ -192,7 +220,7 @@ class InferenceGradient(nn.Cell):
         return d_dy, d_x, d_gamma, zeros, zeros
 
 
-def values_per_channel(x):
+def values_per_channel(x: Tensor) -> int | Tensor:
     """N*D*H*W: a number, so that what follows from it costs no operator, or a float32
     tensor (1,) where the shape is not known before the run.
     """
@@ -203,17 +231,17 @@ def values_per_channel(x):
     return sizes[0:1] * ops.prod(sizes[2:])
 
 
-def at_least_one(count):
-    if isinstance(count, ms.Tensor):
+def at_least_one(count: float | Tensor) -> float | Tensor:
+    if isinstance(count, Tensor):
         return ops.maximum(count, 1)
     return count if count > 1 else 1
 
 
-def at_most_one(count):
-    if isinstance(count, ms.Tensor):
+def at_most_one(count: float | Tensor) -> float | Tensor:
+    if isinstance(count, Tensor):
         return ops.minimum(count, 1)
     return count if count < 1 else 1
 
 
-def float32(vector):
+def float32(vector: Tensor) -> Tensor:
     return ops.cast(vector, ms.float32)

@@ -56,12 +56,14 @@ def build(backend: Backend, membership: Membership) -> split.Split:
 class Group(nn.Cell):
     """Adds up over the devices of a communication group; see `bn3d.backends.split_cells.Group`."""
 
-    def __init__(self, membership: Membership):
+    def __init__(self, membership: Membership) -> None:
         super().__init__(auto_prefix=False)
         self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM, membership.group)
         self.own_row = ms.Tensor(np.arange(membership.size)[:, None] == membership.place)
 
-    def statistics(self, shift, first, second, count):
+    def statistics(
+        self, shift: ms.Tensor, first: ms.Tensor, second: ms.Tensor, count: float | ms.Tensor
+    ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
         """(shift, sums, count) of all devices from those of each."""
         channels = shift.shape[0]
         row = ops.concat((shift, first, second, _vector(count)))
@@ -76,13 +78,13 @@ class Group(nn.Cell):
         second = ops.reduce_sum(seconds + moved * (2 * firsts + counts * moved), 0)
         return common, first, second, count
 
-    def sums(self, first, second):
+    def sums(self, first: ms.Tensor, second: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         """The sums over all devices."""
         channels = first.shape[0]
         total = self.all_reduce(ops.concat((first, second)))
         return total[:channels], total[channels:]
 
-    def channel_mean(self, x):
+    def channel_mean(self, x: ms.Tensor) -> ms.Tensor:
         """Mean of each channel over all devices, (1, C, 1, 1, 1); differentiable."""
         if is_empty(x.shape):
             total = self.all_reduce(ops.zeros((1, x.shape[1], 1, 1, 1), x.dtype))

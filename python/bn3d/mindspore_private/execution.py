@@ -7,6 +7,7 @@ question is a constant to a graph, answered as it is compiled, and a call in PyN
 from __future__ import annotations
 
 import sys
+from types import FrameType
 
 import mindspore as ms
 from mindspore import ops
@@ -35,7 +36,8 @@ _isconstant = ask(
 
 def _calls_of(module: str, *functions: str) -> int:
     """How many calls of a module's functions are under way."""
-    found, frame = 0, sys._getframe(1)
+    found = 0
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name in functions and frame.f_globals.get("__name__") == module:
             found += 1
@@ -43,12 +45,15 @@ def _calls_of(module: str, *functions: str) -> int:
     return found
 
 
+# To mypy a decorated function is no base class, whatever the decorator makes of it.
+
+
 @ops.constexpr(get_instance=False)
 def _is_compiling() -> bool:
     return True
 
 
-class _IsCompiling(_is_compiling):
+class _IsCompiling(_is_compiling):  # type: ignore[valid-type, misc]
     def __call__(self) -> bool:
         return False
 
@@ -58,7 +63,7 @@ def _is_exporting() -> bool:
     return _calls_of("mindspore.train.serialization", "export") > 0
 
 
-class _IsExporting(_is_exporting):
+class _IsExporting(_is_exporting):  # type: ignore[valid-type, misc]
     def __call__(self) -> bool:
         return False  # an export compiles
 
@@ -68,7 +73,7 @@ def _is_recomputing() -> bool:
     return False  # a compiled graph does not repeat what has effects
 
 
-class _IsRecomputing(_is_recomputing):
+class _IsRecomputing(_is_recomputing):  # type: ignore[valid-type, misc]
     def __call__(self) -> bool:
         return _calls_of("mindspore.common.recompute", "recompute_function", "bprop") > 0
 
@@ -81,7 +86,7 @@ def _splits_batches() -> bool:
     return devices > 1 and mode in ("semi_auto_parallel", "auto_parallel")
 
 
-class _SplitsBatches(_splits_batches):
+class _SplitsBatches(_splits_batches):  # type: ignore[valid-type, misc]
     def __call__(self) -> bool:
         return False  # these modes are of graphs
 
@@ -91,7 +96,7 @@ def _is_recording() -> bool:
     return False
 
 
-class _IsRecording(_is_recording):
+class _IsRecording(_is_recording):  # type: ignore[valid-type, misc]
     def __call__(self) -> bool:
         return True if _pynative_executor is None else _pynative_executor.grad_flag()
 

@@ -25,8 +25,9 @@ def reason_against(cell: nn.Cell) -> str | None:
 
 def follow_class(cell: nn.Cell) -> None:
     """Let `recompute()`, called before, go on with the construct of the class of now."""
-    if cell._recompute_cell is not None:
-        holder, name = _kept_method(cell)
+    kept = None if cell._recompute_cell is None else _kept_method(cell)
+    if kept is not None:
+        holder, name = kept
         setattr(holder, name, cell.construct)
 
 
