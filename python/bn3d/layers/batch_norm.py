@@ -6,6 +6,7 @@ import functools
 import math
 import numbers
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import mindspore as ms
 from mindspore import nn, ops
@@ -17,6 +18,9 @@ from bn3d.layers.state import attach, fixed_settings, get_state, set_state
 from bn3d.layers.torch_arguments import from_torch_style
 from bn3d.mindspore_private import execution, precision
 from bn3d.mindspore_private.cells import GivesChildrenValues
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["BatchNorm3d"]
 
@@ -69,17 +73,17 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
 
     def __init__(
         self,
-        num_features,
-        eps=1e-5,
-        momentum=0.9,
-        affine=True,
-        gamma_init="ones",
-        beta_init="zeros",
-        moving_mean_init="zeros",
-        moving_var_init="ones",
-        use_batch_statistics=None,
-        dtype=ms.float32,
-    ):
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.9,
+        affine: bool = True,
+        gamma_init: child.Init = "ones",
+        beta_init: child.Init = "zeros",
+        moving_mean_init: child.Init = "zeros",
+        moving_var_init: child.Init = "ones",
+        use_batch_statistics: bool | None = None,
+        dtype: ms.Type = ms.float32,
+    ) -> None:
         _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
         _check_inits(gamma_init, beta_init, moving_mean_init, moving_var_init)
         nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
@@ -100,15 +104,15 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
     @classmethod
     def from_torch_args(
         cls,
-        num_features,
-        eps=1e-5,
-        momentum=0.1,
-        affine=True,
-        track_running_stats=True,
-        dtype=None,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: ms.Type | None = None,
         *,
-        bias=True,
-    ):
+        bias: bool = True,
+    ) -> Self:
         """Build a layer from the arguments of `torch.nn.BatchNorm3d`, which but for bias are
         also those of `mindspore.mint.nn.BatchNorm3d` and announced for `nn.BatchNorm3d`.
 
@@ -144,12 +148,12 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         layer.bn2d.beta.requires_grad = affine and bias
         return layer
 
-    def _construct_stock(self, x):
+    def _construct_stock(self, x: ms.Tensor) -> ms.Tensor:
         """What an export computes with: its file has to load where bn3d is not."""
         n, c, d, h, w = x.shape
         return self.bn2d(x.reshape(n, c, d * h, w)).reshape(n, c, d, h, w)
 
-    def construct(self, x):
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Normalise x; see the class."""
         if not isinstance(x, ms.Tensor):
             _refuse(type(x))
@@ -184,10 +188,10 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         )
 
     @property
-    def _bn2d(self):
+    def _bn2d(self) -> nn.Cell:
         return child.unwrapped(self)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         if name in ("eps", "momentum") and "_settings" in vars(self):
             fixed = dict(zip(("eps", "momentum"), fixed_settings(self), strict=True))[name]
             if value != fixed:
@@ -198,13 +202,13 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
                 )
         super().__setattr__(name, value)
 
-    def extend_repr(self):
+    def extend_repr(self) -> str:
         return f"backend={self._backend}"  # the child bn2d says the rest
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return get_state(self)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         set_state(self, state, functools.partial(attach, self))
 
 

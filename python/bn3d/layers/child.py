@@ -7,26 +7,30 @@ Checkpoints and whatever reads `layer.bn2d` are to see the same under either.
 from __future__ import annotations
 
 import inspect
+from typing import TypeAlias
 
-from mindspore import Parameter, nn, ops
-from mindspore.common.initializer import initializer
+from mindspore import Parameter, Tensor, Type, nn, ops
+from mindspore.common.initializer import Initializer, initializer
 
 from bn3d.mindspore_private import precision
 
-__all__ = ["BatchNorm2d", "build", "unwrapped"]
+__all__ = ["BatchNorm2d", "Init", "build", "unwrapped"]
+
+# What a constructor takes for the first values of a parameter.
+Init: TypeAlias = Tensor | float | str | Initializer
 
 
 def build(
-    num_features,
-    eps,
-    momentum,
-    affine,
-    gamma_init,
-    beta_init,
-    moving_mean_init,
-    moving_var_init,
-    use_batch_statistics,
-    dtype,
+    num_features: int,
+    eps: float,
+    momentum: float,
+    affine: bool,
+    gamma_init: Init,
+    beta_init: Init,
+    moving_mean_init: Init,
+    moving_var_init: Init,
+    use_batch_statistics: bool | None,
+    dtype: Type,
 ) -> nn.BatchNorm2d:
     """The child with new parameters: a stock one while its constructor takes these arguments,
     one of ours afterwards.
@@ -45,7 +49,7 @@ def build(
             dtype=dtype,
         )
 
-    def parameter(init, name, trained):
+    def parameter(init: Init, name: str, trained: bool) -> Parameter:
         value = initializer(init, num_features, dtype=dtype)
         return Parameter(value, name=name, requires_grad=trained)
 
@@ -78,16 +82,16 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def __init__(
         self,
-        num_features,
-        eps,
-        momentum,
-        use_batch_statistics,
+        num_features: int,
+        eps: float,
+        momentum: float,
+        use_batch_statistics: bool | None,
         *,
-        moving_mean,
-        moving_variance,
-        gamma,
-        beta,
-    ):
+        moving_mean: Tensor,
+        moving_variance: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+    ) -> None:
         nn.Cell.__init__(self)
         self.num_features = num_features
         self.eps = eps
@@ -100,7 +104,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.bn_train = ops.BatchNorm(is_training=True, epsilon=eps, momentum=self.momentum)
         self.bn_infer = ops.BatchNorm(is_training=False, epsilon=eps)
 
-    def construct(self, x):
+    def construct(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W) by MindSpore's own operator; exports go this way."""
         by_batch = self.use_batch_statistics
         if by_batch or (by_batch is None and self.training):
@@ -109,7 +113,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             operator = self.bn_infer
         return operator(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
 
-    def extend_repr(self):
+    def extend_repr(self) -> str:
         return (
             f"num_features={self.num_features}, eps={self.eps}, momentum={1 - self.momentum}, "
             f"use_batch_statistics={self.use_batch_statistics}"

@@ -43,7 +43,8 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
             as it was.
     """
     backend = backends.choose().backend
-    functions, settings = backend, backend.settings
+    functions: backends.Backend | split.Split = backend
+    settings: Callable[[float, float], Any] = backend.settings
     if group is not None:
         functions, settings = synchronised.build(backend, group), split.settings
     eps, momentum = fixed_settings(cell)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
 
 from bn3d.backends import process_groups as groups
+from bn3d.layers import child
 from bn3d.layers.batch_norm import BatchNorm3d
 from bn3d.layers.state import attach, attach_later, set_state
 
@@ -51,18 +54,18 @@ class SyncBatchNorm3d(BatchNorm3d):
 
     def __init__(
         self,
-        num_features,
-        eps=1e-5,
-        momentum=0.9,
-        affine=True,
-        gamma_init="ones",
-        beta_init="zeros",
-        moving_mean_init="zeros",
-        moving_var_init="ones",
-        use_batch_statistics=None,
-        process_groups=None,
-        dtype=ms.float32,
-    ):
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.9,
+        affine: bool = True,
+        gamma_init: child.Init = "ones",
+        beta_init: child.Init = "zeros",
+        moving_mean_init: child.Init = "zeros",
+        moving_var_init: child.Init = "ones",
+        use_batch_statistics: bool | None = None,
+        process_groups: groups.ProcessGroups = None,
+        dtype: ms.Type = ms.float32,
+    ) -> None:
         super().__init__(
             num_features=num_features,
             eps=eps,
@@ -79,10 +82,10 @@ class SyncBatchNorm3d(BatchNorm3d):
         # Last: it may create a group, which waits for the other ranks.
         attach(self, groups.find(process_groups))
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         set_state(self, state, self._join)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name == "_forward_training":  # a copy that has not joined its group yet
             bn = self._bn2d
             if not (bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training)):
@@ -91,7 +94,7 @@ class SyncBatchNorm3d(BatchNorm3d):
             return self._forward_training
         return super().__getattr__(name)
 
-    def _join(self):
+    def _join(self) -> None:
         """Take part in a group that exists; creating one would wait for ranks that may have no
         copy of this layer.
         """

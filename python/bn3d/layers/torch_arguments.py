@@ -20,7 +20,7 @@ _UNUSED_MOMENTUM = 0.9
 
 
 def from_torch_style(
-    momentum, track_running_stats, has_statistics=None
+    momentum: float | None, track_running_stats: bool, has_statistics: bool | None = None
 ) -> tuple[float, bool | None]:
     """(momentum, use_batch_statistics) of MindSpore for PyTorch's arguments.
 
@@ -54,7 +54,7 @@ def from_torch_style(
     return 1 - float(momentum), None
 
 
-def _check_momentum(momentum) -> None:
+def _check_momentum(momentum: object) -> None:
     if momentum is None:
         return
     if isinstance(momentum, bool) or not isinstance(momentum, numbers.Real):
@@ -62,5 +62,5 @@ def _check_momentum(momentum) -> None:
             f"'momentum' must be a number from 0 to 1 or None, got {momentum!r} "
             f"({type(momentum).__name__})"
         )
-    if not 0 <= momentum <= 1:
+    if not 0 <= float(momentum) <= 1:
         raise ValueError(f"'momentum' must be a number from 0 to 1, got {momentum!r}")
