@@ -10,7 +10,7 @@ shows in the layer that makes it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -198,7 +198,13 @@ def cross_check(
     return CrossCheck(checks, net.training, _notes(mode, watches))
 
 
-def _step(net, inputs, loss, watches, gradients) -> None:
+def _step(
+    net: nn.Cell,
+    inputs: tuple,
+    loss: Callable[[Any], ms.Tensor],
+    watches: list[Watch],
+    gradients: ParameterGradients,
+) -> None:
     """One forward and backward pass; the watches keep how gamma's and beta's gradients compare."""
 
     def forward(*inputs):
@@ -278,7 +284,7 @@ def _weighted_sum(output: Any) -> ms.Tensor:
     return total
 
 
-def _tensors(value: Any):
+def _tensors(value: Any) -> Iterator[ms.Tensor]:
     if _is_floating(value):
         yield value
     elif isinstance(value, dict):

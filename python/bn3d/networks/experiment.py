@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -38,7 +38,7 @@ class Call(NamedTuple):
     args: tuple  # of the writer
     kwargs: dict
     between: Tensor
-    output: object  # of the reader
+    output: Any  # of the reader
 
 
 class Plan(Protocol):
@@ -199,8 +199,10 @@ class _Decoys(Observer):
         self._pairs = {id(cell): pair for pair in pairs for cell in pair}
         self._undo: dict[Pair, Callable[[], None]] = {}
         self._truths: dict[bytes, bytes] = {}  # digests, by that of the decoy
-        self._waiting: dict[tuple[Pair, bytes], list[tuple]] = defaultdict(list)
-        self._running: dict[Pair, tuple] = {}
+        self._waiting: dict[tuple[Pair, bytes], list[tuple[tuple, dict, Tensor]]] = defaultdict(
+            list
+        )
+        self._running: dict[Pair, tuple[tuple, dict, Tensor]] = {}
         self._trying = False
         self._noise = np.random.default_rng(0)
 
@@ -237,9 +239,10 @@ class _Decoys(Observer):
         if cell is pair.writer:
             return None
         got = _only_tensor(args, kwargs)
-        waiting = self._waiting[pair, digest(got)]
-        if not waiting:  # the same bits from elsewhere
-            self.event(f"what {self._names[id(cell)]} gets", None)
+        waiting = [] if got is None else self._waiting[pair, digest(got)]
+        if got is None or not waiting:  # the same bits from elsewhere
+            self.noticed = self.noticed or f"what {self._names[id(cell)]} gets"
+            raise _StoppedError
         self._running[pair] = waiting.pop()
         truth = self._running[pair][-1]
         if truth.shape != got.shape:  # not by an operator: those may cast

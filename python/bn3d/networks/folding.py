@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -69,7 +70,7 @@ class FoldReport:
 class Folded(nn.Cell):
     """What is left of a batch norm layer that was folded: the identity."""
 
-    def construct(self, x):
+    def construct(self, x: Tensor) -> Tensor:
         return x
 
 
@@ -131,11 +132,11 @@ def fold(net: nn.Cell, *inputs: object, run: Callable[[], object] | None = None)
         del experiment  # and its copy of all that the network holds
         folded = [pair for pair in pairs if pair not in refused]
         if folded:
-            report.error = plan.carry_out(folded, run)
-        if folded and not report.error <= _GROSS:
-            why = f"all folded, the network raises or gives something else, by {report.error:.1e}"
-            refused |= dict.fromkeys(folded, why)
-            report.error, folded = None, []
+            report.error = error = plan.carry_out(folded, run)
+            if not error <= _GROSS:
+                why = f"all folded, the network raises or gives something else, by {error:.1e}"
+                refused |= dict.fromkeys(folded, why)
+                report.error, folded = None, []
         left |= {id(pair.reader): why for pair, why in refused.items()}
     report.folded = {names[id(norm)]: names[id(producer)] for producer, norm in folded}
     report.left = {names[norm]: left[norm] for norm in map(id, norms) if norm in left}
@@ -158,7 +159,7 @@ def _runner(net: nn.Cell, inputs: tuple, run: Callable[[], object] | None) -> Ca
     return run
 
 
-def _copy(value: object) -> object:
+def _copy(value: Any) -> Any:
     return Tensor(value.asnumpy().copy()) if type(value) is Tensor else value
 
 
@@ -227,7 +228,7 @@ class _Plan:
         error = np.abs(got - wanted).max() / (np.abs(wanted).max() + np.abs(bias).max())
         if error <= tolerance:
             return None
-        return f"with it folded in, the layer before it gives something else, by {error:.1e}"
+        return f"with it folded in, the layer before it gives something else, by {off:.1e}"
 
     def carry_out(self, pairs: list[Pair], run: Callable[[], object]) -> float:
         """Fold the pairs; gives the error. Where that is gross, they are as they were."""

@@ -121,7 +121,7 @@ def judge(x: Array, state: State, gather: Gather | None = None) -> Judged:
         y, mean, variance = want.y, want.mean, want.variance
         after = (want.moving_mean, want.moving_variance) if state.updates else moving
     else:
-        mean, variance = after = state.moving_mean, state.moving_variance
+        mean, variance = after = moving
         y = reference.forward_inference(x, state.gamma, state.beta, mean, variance, state.eps)
     if state.moving_mean is None:
         return Judged((y, _largest(y)), mean, variance, None, None)

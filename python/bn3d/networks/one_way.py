@@ -5,14 +5,18 @@ from __future__ import annotations
 import dis
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
+from typing import Any
 
 from bn3d.networks.values import OUTSIDE
 
 __all__ = ["OneWay"]
+
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 class OneWay:
@@ -26,17 +30,18 @@ class OneWay:
         sys.settrace(self._follow)
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         sys.settrace(self._tracing)
 
-    def _follow(self, frame, event, argument):
+    def _follow(self, frame: FrameType, event: str, argument: object) -> TraceFunction | None:
         if frame.f_globals.get("__name__", "").partition(".")[0] in OUTSIDE:
             return None
-        code, before = frame.f_code, None
+        code = frame.f_code
+        before: int | None = None
         conditions = _conditions(code)
         frame.f_trace_opcodes = True
 
-        def follow(frame, event, argument):
+        def follow(frame: FrameType, event: str, argument: object) -> TraceFunction:
             nonlocal before
             if event == "opcode":
                 if before in conditions:

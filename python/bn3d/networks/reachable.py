@@ -16,6 +16,7 @@ from types import (
     MethodType,
     ModuleType,
 )
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -23,7 +24,7 @@ from mindspore import Tensor, nn, ops
 __all__ = ["cells"]
 
 _SEQUENCES = (list, tuple, set, frozenset, deque)
-_VIEWS = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
 _FOLLOWED = (nn.Cell, FunctionType, MethodType, dict, *_SEQUENCES, *_VIEWS)
 _NOT_FOLLOWED = (type, ModuleType, Tensor, ops.Primitive, np.ndarray, np.generic)
 # Instances of the classes of others are not looked into: a logger leads to half of the process.
@@ -58,7 +59,7 @@ def cells(net: object) -> Iterator[tuple[str, nn.Cell]]:
         seen.add(id(value))
         if issubclass(type(value), nn.Cell):
             yield name, value
-        found = []
+        found: list[tuple[object, object]] = []
         for keys, values in _held(value, classes):
             if classes.any_followed(values):
                 follow = map(classes.__getitem__, map(type, values))
@@ -105,7 +106,7 @@ def _is_followed(cls: type) -> bool:
     )
 
 
-def _held(value: object, classes: _Classes) -> Iterator[Items]:
+def _held(value: Any, classes: _Classes) -> Iterator[Items]:
     """What a value holds."""
     cls = type(value)
     for kind in _SEQUENCES:
@@ -134,14 +135,14 @@ def _held(value: object, classes: _Classes) -> Iterator[Items]:
         yield children.keys(), children.values()
         attributes = {k: v for k, v in attributes.items() if k not in ("_cells", "_params")}
     yield attributes.keys(), attributes.values()
-    slots = {}
+    slots: dict[str, object] = {}
     for name, slot in classes.slots(cls).items():
         with suppress(AttributeError):  # it has no value
             slots[name] = slot.__get__(value, cls)
     yield slots.keys(), slots.values()
 
 
-def _attributes(value: object) -> dict[str, object]:
+def _attributes(value: object) -> dict[str, Any]:
     """The `__dict__` of an object, empty if it has none."""
     for base in type(value).__mro__:
         attributes = vars(base).get("__dict__")

@@ -58,8 +58,8 @@ class Snapshot:
             for key in (now.keys() | was.keys()) - _OF_ALL_CELLS:
                 if now.get(key) is not was.get(key):
                     found[_place(name, key)] = fingerprint(now.get(key))
-        for name, value, before, _ in self._arrays:
-            if not _same_bits(value, before):
+        for name, value, bits, _ in self._arrays:
+            if not _same_bits(value, bits):
                 found[name] = fingerprint(value)
         return found
 
@@ -76,10 +76,10 @@ class Snapshot:
         for _, value, before, marks in self._arrays:
             if not _same_bits(value, before):
                 if isinstance(value, Tensor):
-                    value.assign_value(Tensor(before))
+                    value.assign_value(Tensor(bits))
                 else:
-                    value[...] = before
-            if marks != _marks(value):
+                    value[...] = bits
+            if isinstance(value, Parameter) and marks != _marks(value):
                 value.name, value.requires_grad = marks
 
 

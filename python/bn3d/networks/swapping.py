@@ -13,6 +13,7 @@ import warnings
 from abc import ABCMeta
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from typing import Any
 
 import mindspore as ms
 from mindspore import mint, nn
@@ -38,7 +39,7 @@ _said_slow = False
 class _Swapped(BatchNorm3d):
     """Marks the classes that `swap` gives to cells, for `restore`."""
 
-    _bn3d_stock_class: type
+    _bn3d_stock_class: type[nn.Cell]
 
     def __reduce__(self):
         # The class exists in this process only: it is made again from the stock one.
@@ -184,7 +185,7 @@ def _stock_class(cell: nn.Cell) -> type:
     return cell._bn3d_stock_class if isinstance(cell, _Swapped) else type(cell)
 
 
-def _change(cell: nn.Cell, cls: type, group: groups.Membership | None) -> None:
+def _change(cell: nn.Cell, cls: type[_Swapped], group: groups.Membership | None) -> None:
     if torch_layers.is_new_style(cell) and not isinstance(cell, _Swapped):
         torch_layers.adopt(cell)
     attach(cell, group)
@@ -202,7 +203,7 @@ def _change_back(cell: _Swapped) -> None:
     if torch_layers.is_new_style(cell):
         torch_layers.release(cell)
     object.__setattr__(cell, "__class__", stock)
-    vars(cell).pop("process_groups", None)
+    cell.__dict__.pop("process_groups", None)
     if not issubclass(stock, BatchNorm3d):
         recompute.follow_class(cell)
 
@@ -285,7 +286,7 @@ def _looks_like_one(cell: nn.Cell) -> bool:
     return not any(isinstance(inner, torch_layers.STOCK) for _, inner in cells(cell))
 
 
-def _own_construct(kind: type) -> str | None:
+def _own_construct(kind: type[nn.Cell]) -> str | None:
     if any(kind.construct is stock.construct for stock in torch_layers.STOCK):
         return None
     return f"{kind.__module__}.{kind.__qualname__} has a construct of its own"
@@ -307,7 +308,7 @@ def _extend_repr(cell: _Swapped) -> str:
 
 
 @functools.cache
-def _swapped_class(stock: type, sync: bool) -> type:
+def _swapped_class(stock: type[nn.Cell], sync: bool) -> type[_Swapped]:
     """The subclass of a stock class that computes with bn3d. It keeps its name: MindSpore's
     rewriting tools and many networks look cells up by it. It is of this module: in those of
     `mindspore`, `mindspore.jit(capture_mode="bytecode")` loses what a cell does to its parameters.
@@ -318,7 +319,7 @@ def _swapped_class(stock: type, sync: bool) -> type:
     namespace = {"__module__": __name__, "__qualname__": stock.__qualname__}
     # A metaclass of the network's may keep a registry, too. That of abstract classes has to know.
     make = ABCMeta if issubclass(type(stock), ABCMeta) else type
-    cls = make.__new__(type(stock), stock.__name__, bases, namespace)
+    cls: Any = make.__new__(type(stock), stock.__name__, bases, namespace)
     # Not in the namespace, from where a `__set_name__` would be called.
     attributes = {"__reduce__": _Swapped.__reduce__, "_bn3d_stock_class": stock}
     if not issubclass(stock, BatchNorm3d):

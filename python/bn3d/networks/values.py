@@ -7,6 +7,7 @@ import sys
 import types
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
+from typing import TypeGuard
 
 import mindspore as ms
 import numpy as np
@@ -44,7 +45,7 @@ def children(value: object) -> list[tuple[object, object]] | None:
     return list({**held, **getattr(value, "__dict__", {})}.items())
 
 
-def is_array(value: object) -> bool:
+def is_array(value: object) -> TypeGuard[Tensor | np.ndarray]:
     """Whether it is a Tensor, or numbers of NumPy."""
     return isinstance(value, Tensor) or (
         isinstance(value, np.ndarray) and not value.dtype.hasobject
@@ -59,7 +60,7 @@ def as_bytes(value: Tensor | np.ndarray) -> np.ndarray:
 
 def digest(value: Tensor | np.ndarray) -> bytes:
     """Equal for equal bits, in whatever shape."""
-    return hashlib.sha1(as_bytes(value), usedforsecurity=False).digest()
+    return hashlib.sha1(as_bytes(value).data, usedforsecurity=False).digest()
 
 
 def fingerprint(
