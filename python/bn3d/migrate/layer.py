@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mindspore as ms
 from mindspore import Parameter, nn
@@ -65,18 +65,19 @@ def from_torch(module: torch.nn.Module, *, momentum: float | None = None) -> Bat
     frozen = is_frozen(module)
     check_module(module, frozen)
     tensors = tensors_of(module)
-    if frozen:
-        kept, use_batch_statistics = 1.0, False
-    else:
+    norm: Any = module  # PyTorch says Tensor or Module of what it does not know
+    kept: float = 1.0
+    use_batch_statistics: bool | None = False
+    if not frozen:
         kept, use_batch_statistics = from_torch_style(
-            module.momentum if momentum is None else momentum,
-            bool(module.track_running_stats),
+            norm.momentum if momentum is None else momentum,
+            bool(norm.track_running_stats),
             "running_mean" in tensors,
         )
     synchronised = isinstance(module, torch.nn.SyncBatchNorm)
     layer = (SyncBatchNorm3d if synchronised else BatchNorm3d)(
-        len(next(iter(tensors.values()))) if tensors else module.num_features,
-        float(module.eps),
+        len(next(iter(tensors.values()))) if tensors else norm.num_features,
+        float(norm.eps),
         kept,
         use_batch_statistics=use_batch_statistics,
         dtype=from_torch_tensor(next(iter(tensors.values()))).dtype if tensors else ms.float32,

@@ -159,7 +159,7 @@ def _names(cell: nn.Cell) -> dict[str, str] | None:
     return None if same or isinstance(cell, getattr(nn, "Linear", ())) else {}
 
 
-def compile_rules(rules: NamingRules) -> list[tuple[re.Pattern[str], str]]:
+def compile_rules(rules: object) -> list[tuple[re.Pattern[str], str]]:
     """The user's rules, checked.
 
     Raises:

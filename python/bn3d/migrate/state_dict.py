@@ -81,10 +81,10 @@ def convert_state_dict(
     elif isinstance(source, str | PathLike):
         state = files.read_torch(source, key)
     else:
-        hint = "; give its state_dict()" if hasattr(source, "state_dict") else ""
         raise TypeError(
             "'source' must be a path, or a mapping of names to tensors, got "
-            f"{type_name(type(source))}{hint}"
+            f"{type_name(type(source))}"
+            f"{'; give its state_dict()' if hasattr(source, 'state_dict') else ''}"
         )
     conversion = _Matching(state, list(slots(net))).convert(patterns)
     conversion.check(partial)

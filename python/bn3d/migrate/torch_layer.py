@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def _size(module: torch.nn.Module) -> int:
     return getattr(module, "num_features", 0)
 
 
-def _check_forward(module: torch.nn.Module) -> None:
+def _check_forward(module: Any) -> None:
     """Raise TypeError for a frozen batch norm that computes something else: a class that has the
     four buffers may do anything with them.
     """
