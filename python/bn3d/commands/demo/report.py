@@ -32,7 +32,8 @@ def rows(result: Result) -> list[tuple[str, ...]]:
         (f"saved a step, ms{told}", "", *(str(result.saved(run)) for run in runs[1:])),
         (f"loss, mean of last {last}", *(f"{np.mean(run.losses[-last:]):.2f}" for run in runs)),
     ]
-    if all(run.dice for run in runs):
+    scores = [run.dice for run in runs if run.dice]
+    if len(scores) == len(runs):
         table += [
             (f"Dice, {tissue}", *(f"{run.dice[tissue]:.2f}" for run in runs)) for tissue in TISSUES
         ]
@@ -48,7 +49,7 @@ def rows(result: Result) -> list[tuple[str, ...]]:
             *(f"{result.weight_difference(run):.0e}" for run in runs[1:]),
         ),
     ]
-    if all(run.dice for run in runs):
+    if len(scores) == len(runs):
         same = [100 * np.mean(run.prediction == result.stock.prediction) for run in runs[1:]]
         table.append(("voxels labelled alike", "", *(f"{share:.1f} %" for share in same)))
     return table
