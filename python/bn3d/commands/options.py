@@ -15,7 +15,10 @@ from bn3d import outputs
 
 __all__ = ["Device", "file", "folder"]
 
-Device = Enum("Device", {name: name for name in ("CPU", "Ascend")}, type=str)
+
+class Device(str, Enum):
+    CPU = "CPU"
+    Ascend = "Ascend"
 
 
 def folder(path: Path) -> Path:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from itertools import product
 
-__all__ = ["MODES", "STEPS", "Case", "all_cases", "quick_cases"]
+__all__ = ["MODES", "STEPS", "Case", "Mode", "Step", "all_cases", "quick_cases"]
 
-MODES = ("GRAPH_MODE", "PYNATIVE_MODE")
-STEPS = ("training", "inference", "forward_backward")
+
+class Mode(str, Enum):
+    GRAPH_MODE = "GRAPH_MODE"
+    PYNATIVE_MODE = "PYNATIVE_MODE"
+
+
+class Step(str, Enum):
+    training = "training"
+    inference = "inference"
+    forward_backward = "forward_backward"
+
+
+MODES = tuple(mode.value for mode in Mode)
+STEPS = tuple(step.value for step in Step)
 
 VIDEO = ((2, 64, 16, 56, 56), (2, 128, 8, 28, 28), (2, 256, 4, 14, 14))
 MEDICAL = ((1, 32, 64, 64, 64), (2, 32, 96, 96, 96))

@@ -36,7 +36,7 @@ def bench(
     output: Annotated[
         Path, typer.Option(help="Folder of bench.json and bench.svg.", callback=folder)
     ] = Path("out"),
-):
+) -> None:
     """Measure bn3d against stock MindSpore, PyTorch and a copy of the tensor."""
     cases = quick_cases() if quick else all_cases()
     if shape:
@@ -66,7 +66,8 @@ def bench(
 def _refuse(context: typer.Context, options: tuple[str, ...]) -> None:
     """Raise BadParameter for an option that was given, and means nothing on this device."""
     for option in options:
-        if context.get_parameter_source(option).name != "DEFAULT":
+        source = context.get_parameter_source(option)
+        if source is not None and source.name != "DEFAULT":
             raise typer.BadParameter(f"--{option} (or --no-{option}) is for --device CPU only")
 
 

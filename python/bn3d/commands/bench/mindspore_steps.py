@@ -24,12 +24,12 @@ class ForwardBackward(nn.Cell):
         self.weights = ms.ParameterTuple(layer.trainable_params())
         self.set_train()
 
-    def construct(self, x, dy):
+    def construct(self, x: ms.Tensor, dy: ms.Tensor) -> tuple:
         y, backward = ms.vjp(self.layer, x, weights=self.weights)
         return y, backward(dy)
 
 
-def wait_for(result) -> None:
+def wait_for(result: Any) -> None:
     """Return when every tensor in a (nested) tuple has been computed.
 
     In PyNative mode a call returns while its kernels still run: with stock at
@@ -54,12 +54,12 @@ def unfinished_work(repeats: int = 7) -> dict[str, float]:
     layer = nn.BatchNorm3d(64).set_train()
     x = ms.Tensor(np.ones((2, 64, 16, 56, 56), np.float32))
 
-    def unfinished(wait) -> float:
+    def unfinished(wait: Callable[[ms.Tensor], None]) -> float:
         y = layer(x)
         wait(y)
         return max(seconds(y.asnumpy) - seconds(y.asnumpy), 0.0) * 1e3
 
-    def median(wait) -> float:
+    def median(wait: Callable[[ms.Tensor], None]) -> float:
         return round(float(np.median([unfinished(wait) for _ in range(repeats)])), 3)
 
     unfinished(wait_for)  # compiles

@@ -9,8 +9,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
-from bn3d.commands.bench.cases import MODES, STEPS
+from bn3d.commands.bench.cases import MODES, STEPS, Case
 from bn3d.commands.bench.report import case_of
 from bn3d.outputs import replacing
 
@@ -50,10 +51,13 @@ def draw(layers: list[dict], path: Path) -> None:
     plt.close(figure)
 
 
-def _draw_panel(axis, cases: list, rows: dict) -> None:
+def _draw_panel(axis: Axes, cases: list[Case], rows: dict[Case, dict]) -> None:
     height = 0.8 / len(_COLOURS)
     for i, (name, colour) in enumerate(_COLOURS.items()):
-        positions, p20, p50, p80 = [], [], [], []
+        positions: list[float] = []
+        p20: list[float] = []
+        p50: list[float] = []
+        p80: list[float] = []
         for position, case in enumerate(cases):
             times = rows.get(case, {})
             if name in times:

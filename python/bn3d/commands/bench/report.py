@@ -91,8 +91,9 @@ def kernel_table(rows: list[dict]) -> Table:
     for name in (*names, "copy, ms"):
         table.add_column(_in_lines(name.removeprefix("Bn3d")), justify="right")
     for row in rows:
-        copies = [f"{median(row, name) / median(row, 'copy'):.2f}" for name in names]
-        table.add_row(str(case_of(row)), *copies, _three_digits(median(row, "copy")))
+        times = {name: timing["p50"] for name, timing in row["milliseconds"].items()}
+        copies = [f"{times[name] / times['copy']:.2f}" for name in names]
+        table.add_row(str(case_of(row)), *copies, _three_digits(times["copy"]))
     return table
 
 
@@ -141,7 +142,7 @@ def profile_table(layers: list[dict]) -> Table:
         table.add_column(name, justify="left" if name in ("mode", "step") else "right")
     for row in layers:
         layer, inside = median(row, "bn3d"), median(row, "kernels")
-        if layer is None:
+        if layer is None or inside is None:
             continue
         table.add_row(
             str(case_of(row)),
@@ -149,7 +150,7 @@ def profile_table(layers: list[dict]) -> Table:
             row["step"],
             *(f"{value * 1e3:.0f}" for value in (layer, inside, layer - inside)),
             f"{row['milliseconds']['bn3d']['page_faults']:.0f}",
-            f"{median(row, 'copy') * 1e3:.0f}",
+            f"{row['milliseconds']['copy']['p50'] * 1e3:.0f}",
         )
     return table
 

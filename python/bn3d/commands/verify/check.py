@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bn3d.commands.verify.tolerances import TOLERANCES
 from bn3d.errors import first_line
@@ -48,7 +49,14 @@ class Check:
         return not self.failure and self.error <= self.tolerance
 
 
-def compare(subject: str, output: str, case: Case, got: ms.Tensor, expected, scale) -> Check:
+def compare(
+    subject: str,
+    output: str,
+    case: Case,
+    got: ms.Tensor,
+    expected: np.ndarray,
+    scale: ArrayLike,
+) -> Check:
     """Compare an output with the judge's.
 
     `scale` says what a value's error is relative to, such as the sum of the absolute values that

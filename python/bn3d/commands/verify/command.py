@@ -76,7 +76,7 @@ def verify(
     raise typer.Exit(1 if wrong else 0)
 
 
-def _table(checks, title: str) -> Table:
+def _table(checks: list[Check], title: str) -> Table:
     """The worst error of each output over all shapes and modes, a column for each dtype."""
     from rich.table import Table  # noqa: PLC0415
 
@@ -99,7 +99,7 @@ def _table(checks, title: str) -> Table:
     return table
 
 
-def _cell(checks) -> str:
+def _cell(checks: list[Check]) -> str:
     if not checks:
         return ""
     errors = [check.error for check in checks]
@@ -107,7 +107,7 @@ def _cell(checks) -> str:
     return worst if all(check.ok for check in checks) else f"[red]{worst} FAILED[/]"
 
 
-def _as_json(check) -> dict:
+def _as_json(check: Check) -> dict:
     fields = asdict(check)
     fields.update(fields.pop("case"))
     return {**fields, "error": None if math.isnan(check.error) else check.error, "ok": check.ok}

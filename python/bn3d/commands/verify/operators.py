@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import mindspore as ms
 import numpy as np
@@ -31,7 +31,7 @@ def check_operator(backend: Backend, operator: Operator, case: Case) -> Iterator
     """Compare every output of an operator of a backend."""
     name = operator.module.removeprefix("bn3d_")
     inputs = _inputs(operator, case)
-    call = _Call(getattr(backend.operators, name))
+    call: Callable = _Call(getattr(backend.operators, name))
     if case.mode == "PYNATIVE_MODE" and backend.compiled is not None:
         call = backend.compiled(call)
     outputs = call(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import mindspore as ms
 
@@ -80,8 +81,8 @@ def set_device(device: str) -> backends.Choice:
 
 def verify(
     choice: backends.Choice,
-    shapes=SHAPES,
-    modes=MODES,
+    shapes: Sequence[tuple[int, int, int, int, int]] = SHAPES,
+    modes: Sequence[str] = MODES,
     on_case: Callable[[Case], None] = lambda case: None,
 ) -> Iterator[Check]:
     """Check a backend's operators and the layer; MindSpore's mode is put back at the end."""
@@ -108,10 +109,10 @@ def _dtypes(choice: backends.Choice) -> list[str]:
 def _check(choice: backends.Choice, case: Case) -> Iterator[Check]:
     for operator in OPERATORS:
         yield from guarded(
-            operator.type, case, lambda op=operator: check_operator(choice.backend, op, case)
+            operator.type, case, partial(check_operator, choice.backend, operator, case)
         )
     # A volume of half precision has no digits left at a far mean.
     means = (0.5, FAR_MEAN) if case.dtype == "float32" else (0.5,)
     for mean in means:
-        yield from guarded("layer, training", case, lambda m=mean: check_layer(case, m, True))
-    yield from guarded("layer, inference", case, lambda: check_layer(case, 0.5, False))
+        yield from guarded("layer, training", case, partial(check_layer, case, mean, True))
+    yield from guarded("layer, inference", case, partial(check_layer, case, 0.5, False))
