@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up .venv, checks the style and passes every test, or those that are named:
+# Sets up .venv, checks the style and the types and passes every test, or those that are named:
 # scripts/test.sh [TEST...] [-- OPTION_OF_PYTEST...]
 set -euo pipefail
 
@@ -19,6 +19,7 @@ bin=$ROOT/.venv/bin
 
 "$bin/ruff" check .
 "$bin/ruff" format --check .
+"$bin/mypy"
 git ls-files '*.cc' '*.h' | xargs "$bin/clang-format" --dry-run -Werror
 
 exec "$PYTHON" -m pytest ${tests[@]+"${tests[@]}"}
