@@ -225,8 +225,8 @@ class _Plan:
         tolerance = _TOLERANCE[got.dtype]
         bias = self._weights[pair].bias
         got, wanted, bias = (_numbers(each.asnumpy()).ravel() for each in (got, wanted, bias))
-        error = np.abs(got - wanted).max() / (np.abs(wanted).max() + np.abs(bias).max())
-        if error <= tolerance:
+        off = np.abs(got - wanted).max() / (np.abs(wanted).max() + np.abs(bias).max())
+        if off <= tolerance:
             return None
         return f"with it folded in, the layer before it gives something else, by {off:.1e}"
 

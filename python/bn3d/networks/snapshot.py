@@ -76,9 +76,9 @@ class Snapshot:
         for _, value, before, marks in self._arrays:
             if not _same_bits(value, before):
                 if isinstance(value, Tensor):
-                    value.assign_value(Tensor(bits))
+                    value.assign_value(Tensor(before))
                 else:
-                    value[...] = bits
+                    value[...] = before
             if isinstance(value, Parameter) and marks != _marks(value):
                 value.name, value.requires_grad = marks
 

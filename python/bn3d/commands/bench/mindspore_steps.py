@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import mindspore as ms
 import numpy as np
 from mindspore import nn

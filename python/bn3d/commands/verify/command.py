@@ -17,6 +17,8 @@ from bn3d.commands.verify.tolerances import TOLERANCES
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from bn3d.commands.verify.check import Check
+
 __all__ = ["verify"]
 
 
