@@ -89,11 +89,11 @@ class Batch(NamedTuple):
     """What is known of a batch of which a volume is only a part, as on one of several devices.
 
     Attributes:
-        count: values a channel.
+        values: of one channel.
         mean, variance: of each channel, (C,); the variance is biased.
     """
 
-    count: float
+    values: float
     mean: Array
     variance: Array
 

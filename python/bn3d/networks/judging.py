@@ -102,6 +102,11 @@ def judge(x: Array, state: State, gather: Gather | None = None) -> Judged:
     """What `bn3d.reference` makes of a forward pass over x (N, C, D, H, W), with `gather` as a
     part of a batch that spans devices.
     """
+    nothing = np.zeros(x.shape[1])
+    moving = (
+        nothing if state.moving_mean is None else state.moving_mean,
+        nothing if state.moving_variance is None else state.moving_variance,
+    )
     if state.by_batch:
         batch = None
         if gather is not None:
@@ -110,11 +115,6 @@ def judge(x: Array, state: State, gather: Gather | None = None) -> Judged:
             batch = reference.merged(
                 [reference.Batch(row[0], *np.split(row[1:], 2)) for row in rows]
             )
-        nothing = np.zeros(x.shape[1])
-        moving = (
-            nothing if state.moving_mean is None else state.moving_mean,
-            nothing if state.moving_variance is None else state.moving_variance,
-        )
         want = reference.forward_training(
             x, state.gamma, state.beta, *moving, state.eps, state.momentum, batch
         )
