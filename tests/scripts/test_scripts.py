@@ -107,6 +107,7 @@ def test_an_unknown_option_is_refused_first(script: str, place: Path):
         ("test_avx512.sh", ["x"]),
         ("test_install.sh", ["wheel", "whel"]),
         ("train_cluster.sh", ["--port", "x", "host"]),
+        ("wheels.sh", ["one", "two"]),
         ("ascend_roofline.py", ["one"]),
         ("sync_cost.py", ["one"]),
         ("audit_offline.py", []),
