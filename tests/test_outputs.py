@@ -108,6 +108,26 @@ def test_standard_output_and_nothing_are_no_files_to_replace(tmp_path, name):
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)  # noqa: PTH116
 
 
+@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1", "log", "link"])
+def test_what_else_is_printed_does_not_overwrite_it(tmp_path, name):
+    code = f"from bn3d import outputs; print('before'); outputs.write_text({name!r}, 'new\\n')\n"
+    code += f"print('after'); outputs.say_written({name!r})"
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        job = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=60,
+            cwd=tmp_path,
+        )
+    assert log.read_text() == "before\nnew\nafter\n"
+    assert job.stderr.endswith(f"wrote {name}\n")
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [

@@ -10,13 +10,15 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
-__all__ = ["check", "replacing", "write_text"]
+__all__ = ["check", "replacing", "say_written", "write_text"]
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def replacing(path: str | PathLike[str], suffix: str = "") -> Iterator[Path]:
         mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         if _in_place(path):
-            with temporary.open("rb") as source, path.open("ab") as there:
+            with temporary.open("rb") as source, _open_in_place(path) as there:
                 shutil.copyfileobj(source, there)
             return
         if path.exists():
@@ -62,6 +64,11 @@ def write_text(path: str | PathLike[str], text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def say_written(path: str | PathLike[str], more: str = "") -> None:
+    """Print "wrote PATH", on standard error where standard output is what was written."""
+    print(f"wrote {path}{more}", file=sys.stderr if _is(path, sys.stdout) else sys.stdout)
 
 
 def check(path: str | PathLike[str]) -> None:
@@ -95,7 +102,23 @@ def _error(number: int, path: Path) -> OSError:
 
 def _in_place(path: Path) -> bool:
     """Whether a file cannot be replaced: a pipe, a device, what a process has open."""
-    return path.is_symlink() or (path.exists() and not path.is_file())
+    return path.is_symlink() or (path.exists() and not path.is_file()) or _is(path, sys.stdout)
+
+
+def _open_in_place(path: Path) -> BinaryIO:
+    if not _is(path, sys.stdout):
+        return path.open("ab")
+    # Opened anew it would have a place of its own, and what is printed overwrite it.
+    sys.stdout.flush()
+    return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+
+
+def _is(path: str | PathLike[str], stream: TextIO) -> bool:
+    """Whether a stream of this process leads to the file at `path`."""
+    try:
+        return os.path.samestat(Path(path).stat(), os.fstat(stream.fileno()))
+    except (AttributeError, OSError, ValueError):  # no such file, or a stream without one
+        return False
 
 
 @contextmanager

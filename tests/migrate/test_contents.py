@@ -86,6 +86,8 @@ def test_a_state_dict_deeper_in_a_checkpoint():
     checkpoint = {"epoch": 1, "ema": {"decay": 0.9, "model": state}}
     with pytest.raises(ValueError, match=r"tensors under 'ema\.model': .*--key ema\.model"):
         bn3d.convert_state_dict(checkpoint, build_small())
+    with pytest.raises(ValueError, match=r"tensors under 'ema\.model': .*--key ema\.model"):
+        bn3d.convert_state_dict(checkpoint, build_small(), key="ema")
     assert bn3d.convert_state_dict(checkpoint, build_small(), key="ema.model").complete
     checkpoint = {"a.b": state}  # a key that has a dot itself
     assert bn3d.convert_state_dict(checkpoint, build_small(), key="a.b").complete

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bn3d import outputs
 from bn3d.commands.options import Device, file
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _write(checks: dict[str, CrossCheck], output: Path | None, picture: Path | N
         if str(output) == "-":
             sys.stdout.write(text + "\n")
         else:
-            output.write_text(text + "\n")
+            outputs.write_text(output, text + "\n")
     if picture is not None:
         from bn3d.commands.check_picture import draw  # noqa: PLC0415
 

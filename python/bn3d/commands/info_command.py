@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from bn3d import outputs
+
 __all__ = ["show", "text"]
 
 
@@ -38,11 +40,11 @@ def show(output: str | None = None, probe: bool = False) -> int:
         print(as_json)
         return 0 if found.ok else 1
     try:
-        target.write_text(as_json + "\n")
+        outputs.write_text(target, as_json + "\n")
     except OSError as error:
         print(f"bn3d: --json: cannot write {target}: {error.strerror}", file=sys.stderr)
         return 2
-    print(f"wrote {target}")
+    outputs.say_written(target)
     return 0 if found.ok else 1
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bn3d import outputs
 from bn3d.errors import first_line, type_name
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def convert(
         typer.echo(f"bn3d: {error}", err=True)
         raise typer.Exit(2) from None
     _show(conversion, verbose)
-    typer.echo(f"wrote {output}: {conversion.summary}")
+    outputs.say_written(output, f": {conversion.summary}")
 
 
 def _convert(

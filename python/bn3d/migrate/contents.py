@@ -46,14 +46,14 @@ def state_dict_in(contents: Any, key: str | None, where: str) -> dict[str, Any]:
     ):
         raise ValueError(
             f"{where} is no mapping of names to tensors; {_summary(contents)}"
-            f"{_and(hint_at_key(contents))}"
+            f"{_and(hint_at_key(contents, key))}"
         )
     return {str(name): value for name, value in contents.items()}
 
 
-def hint_at_key(contents: Any) -> str | None:
-    """Where in `contents` state dicts are, if they hold some."""
-    paths = list(_state_dicts(contents))
+def hint_at_key(contents: Any, key: str | None = None) -> str | None:
+    """Where in `contents`, which are under `key`, state dicts are, if they hold some."""
+    paths = list(_state_dicts(contents, "" if key is None else f"{key}."))
     if not paths:
         return None
     return (

@@ -74,7 +74,7 @@ def verify(
             "checks": [_as_json(check) for check in checks],
         }
         outputs.write_text(output, json.dumps(report, indent=1) + "\n")
-        console.print(f"wrote {output}")
+        outputs.say_written(output)
     raise typer.Exit(1 if wrong else 0)
 
 
