@@ -1,5 +1,6 @@
 // Training forward and gradient, each fused channel by channel.
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "batch_norm.h"
@@ -20,11 +21,13 @@ void update(ChannelVector moving, int64_t c, double momentum, double batch) {
   moving.set(c, momentum * moving.get(c) + (1 - momentum) * batch);
 }
 
-// 1/sqrt(variance + eps); of a constant channel without eps 0, as in PyTorch, so that it becomes
-// beta and hands no gradient on.
-double reciprocal_deviation(double variance, double eps) {
-  const double squared = variance + eps;
-  return squared == 0 ? 0 : 1 / std::sqrt(squared);
+// 1/sqrt(variance + eps). Where that is infinite in the arithmetic of the volume, as for a constant
+// channel without eps, 0, as in PyTorch: the channel becomes beta and hands no gradient on.
+double reciprocal_deviation(DType dtype, double variance, double eps) {
+  const double rstd = 1 / std::sqrt(variance + eps);
+  const double largest = dtype == DType::kFloat64 ? std::numeric_limits<double>::max()
+                                                  : std::numeric_limits<float>::max();
+  return rstd > largest ? 0 : rstd;
 }
 
 }  // namespace
@@ -43,7 +46,7 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     saved.eps[c] = parameters.eps;
     if (count == 0) {
       saved.mean[c] = 0;
-      saved.rstd[c] = reciprocal_deviation(0, parameters.eps);
+      saved.rstd[c] = reciprocal_deviation(volume.dtype, 0, parameters.eps);
       return;
     }
     const double from_shift = sums.sum / count;
@@ -51,7 +54,7 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     double variance = sums.square_sum / count - from_shift * from_shift;
     if (variance < 0) variance = 0;  // a NaN stays
     saved.mean[c] = mean;
-    saved.rstd[c] = reciprocal_deviation(variance, parameters.eps);
+    saved.rstd[c] = reciprocal_deviation(volume.dtype, variance, parameters.eps);
     update(parameters.moving_mean, c, parameters.momentum, mean);
     // One value has no unbiased variance.
     if (count > 1) {

@@ -74,6 +74,16 @@ def test_without_eps(mode, way, training):
         assert layer.bn2d.moving_variance.asnumpy()[0] == 0
 
 
+@pytest.mark.parametrize("eps", [5e-324, 1e-300, 1e-78, 1e-40])
+def test_an_eps_that_is_hardly_one(mode, way, eps):
+    """1/sqrt(eps) is infinite in float32, or eps counts as 0 there."""
+    x, dy = volumes()
+    layer = bn3d.BatchNorm3d(2, eps=eps, beta_init=Tensor(BETA)).set_train()
+    y, ((dx,), _) = standin.Gradient(layer)(Tensor(x), Tensor(dy))
+    assert (y.asnumpy()[:, 0] == BETA[0]).all()
+    assert np.isfinite(dx.asnumpy()[:, 1]).all()
+
+
 def test_second_derivatives_without_eps(way):
     if way == "ascend":
         pytest.skip("MindSpore has no second derivatives of a function that it compiled")

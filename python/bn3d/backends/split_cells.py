@@ -36,6 +36,8 @@ __all__ = [
 _zeros_like = ops.ZerosLike()
 _depend = ops.Depend()
 
+_SMALLEST_NORMAL = 2.0**-126  # of float32; what is smaller may count as 0
+
 
 def _no_sums(x, shift):
     return _zeros_like(shift), _zeros_like(shift)
@@ -106,7 +108,7 @@ class Training(nn.Cell):
         reductions: int,
     ) -> tuple:
         """(y, mean, rest, biased variance, rstd, count, 1/count); rstd is 1/sqrt(variance + eps),
-        and 0 where that is infinite.
+        and 0 where that may be infinite.
         """
         count = values_per_channel(x)
         for _ in range(reductions - 1):
@@ -121,8 +123,8 @@ class Training(nn.Cell):
         rest = first - (mean - shift)
         squared = variance + eps
         rstd = ops.rsqrt(squared)
-        if eps == 0:
-            rstd = ops.select(squared == 0, _zeros_like(rstd), rstd)
+        if eps < _SMALLEST_NORMAL:
+            rstd = ops.select(squared < _SMALLEST_NORMAL, _zeros_like(rstd), rstd)
         multiplier = gamma * rstd
         y = self.operator_apply(x, mean, multiplier, beta - rest * multiplier)
         return y, mean, rest, variance, rstd, count, scale
