@@ -17,7 +17,7 @@ def doubts(result: Result) -> list[str]:
     """Why this run is none to quote; empty if it is one."""
     found = []
     if result.stopped:
-        found.append("It was stopped by Ctrl-C: this is what was measured until then.")
+        found.append("It was stopped before its end: this is what was measured until then.")
     if result.quick:
         found.append("It was a quick run, which only shows that everything works.")
     elif result.norm_layers(result.swapped).steps < 20:
