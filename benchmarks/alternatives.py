@@ -83,6 +83,24 @@ def _convolution(inputs: int, outputs: int, kernel=3, **options) -> Callable[[],
     return build
 
 
+class GroupsAsOne(nn.Cell):
+    """A 3x3x3 convolution in groups as one of all channels, with zeros between the groups."""
+
+    def __init__(self, channels: int, group: int):
+        super().__init__()
+        size = channels // group
+        self.group = group
+        self.weight = Parameter(Tensor(0.1 * _random(channels, size, 3, 3, 3)), "weight")
+        of = np.arange(channels) // size
+        same = (of[:, None] == of).astype(np.float32)
+        self.within = Tensor(same.reshape(channels, channels, 1, 1, 1))
+        self.convolve = ops.Conv3D(channels, (3, 3, 3), pad_mode="pad", pad=(1,) * 6)
+
+    def construct(self, x):
+        weight = ops.tile(self.weight, (1, self.group, 1, 1, 1)) * self.within
+        return self.convolve(x, weight)
+
+
 def _pointwise_as_product(inputs: int, outputs: int) -> nn.Cell:
     weight = 0.1 * _random(outputs, inputs, 1, 1, 1).reshape(outputs, inputs)
 
@@ -251,12 +269,18 @@ CONVOLUTIONS = [
         "nn.Conv3d(32, 32, 3, group=4)",
         (2, 32, 16, 16, 16),
         _convolution(32, 32, group=4),
+        "one group: ops.tile(weight, (1, 4, 1, 1, 1)) * within_a_group",
+        lambda: GroupsAsOne(32, 4),
+        small=(2, 32, 3, 4, 5),
     ),
     Entry(
         "Convolutions",
         "nn.Conv3d(32, 32, 3, group=32)",
         (2, 32, 16, 16, 16),
         _convolution(32, 32, group=32),
+        "one group: ops.tile(weight, (1, 32, 1, 1, 1)) * within_a_group",
+        lambda: GroupsAsOne(32, 32),
+        small=(2, 32, 3, 4, 5),
     ),
     Entry(
         "Convolutions",
