@@ -14,7 +14,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-__all__ = ["ENTRIES", "Entry"]
+from bn3d.commands.bench.mindspore_steps import ForwardBackward
+
+__all__ = ["ENTRIES", "Entry", "forward_backward"]
 
 
 class Formula(nn.Cell):
@@ -81,6 +83,26 @@ def _convolution(inputs: int, outputs: int, kernel=3, **options) -> Callable[[],
         )
 
     return build
+
+
+class _WithoutWeights(nn.Cell):
+    """(x, dy) -> y and the gradient of x: MindSpore 2.10 fails at an empty tuple of weights where
+    y is a scalar.
+    """
+
+    def __init__(self, layer: nn.Cell):
+        super().__init__()
+        self.layer = layer
+        self.set_train()
+
+    def construct(self, x, dy):
+        y, backward = ms.vjp(self.layer, x)
+        return y, backward(dy)
+
+
+def forward_backward(cell: nn.Cell) -> nn.Cell:
+    """(x, dy) -> y and the gradients of x and of the weights, if there are some."""
+    return ForwardBackward(cell) if cell.trainable_params() else _WithoutWeights(cell)
 
 
 class GroupsAsOne(nn.Cell):

@@ -80,11 +80,12 @@ def measure(number: int, effort: Effort, quick: bool) -> dict:
 def _calls(prefix: str, cell, shape: tuple[int, ...]) -> dict:
     import mindspore as ms  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
+    from alternatives import forward_backward  # noqa: PLC0415
 
-    from bn3d.commands.bench.mindspore_steps import ForwardBackward, wait_for  # noqa: PLC0415
+    from bn3d.commands.bench.mindspore_steps import wait_for  # noqa: PLC0415
 
     x = ms.Tensor(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
-    both = ForwardBackward(cell)
+    both = forward_backward(cell)
     dy = ms.ops.ones_like(cell(x))
     calls = {"forward": lambda: wait_for(cell(x)), "with gradients": lambda: wait_for(both(x, dy))}
     for call in calls.values():

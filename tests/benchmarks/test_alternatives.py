@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from alternatives import ENTRIES
-
-from bn3d.commands.bench.mindspore_steps import ForwardBackward
+from alternatives import ENTRIES, forward_backward
 
 PAIRS = [entry for entry in ENTRIES if entry.build_instead is not None]
 
@@ -23,11 +21,13 @@ def step(cell, x: np.ndarray) -> list[np.ndarray]:
     x = ms.Tensor(x)
     shape = cell(x).shape
     dy = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    if not cell.trainable_params():
-        y, dx = ms.vjp(cell, x)[0], ms.vjp(cell, x)[1](ms.Tensor(dy))
-        return [y.asnumpy(), np.asarray(dx[0] if isinstance(dx, tuple) else dx)]
-    y, (dx, weights) = ForwardBackward(cell)(x, ms.Tensor(dy))
-    return [each.asnumpy() for each in (y, dx[0] if isinstance(dx, tuple) else dx, *weights)]
+    return _flat(forward_backward(cell)(x, ms.Tensor(dy)))
+
+
+def _flat(result) -> list[np.ndarray]:
+    if isinstance(result, ms.Tensor):
+        return [result.asnumpy()]
+    return [array for part in result for array in _flat(part)]
 
 
 @pytest.mark.parametrize("entry", [entry for entry in PAIRS if entry.at_zero], ids=str)
