@@ -27,11 +27,10 @@ DOCKERFILE = ROOT / "scripts" / "opp.Dockerfile"
 def parse(words: list[str]) -> None:
     """Raise the command line's error unless these are arguments of `bn3d`."""
     command = typer.main.get_command(app)
-    context = typer.Context(command)
     while hasattr(command, "commands"):
         name, *words = words
         command = command.commands[name]
-    command.make_parser(context).parse_args(words)
+    command.make_parser(typer.Context(command)).parse_args(words)
 
 
 def test_there_are_ten_commands():
