@@ -117,8 +117,9 @@ def run(*arguments: str, without: tuple = (), **variables: str) -> subprocess.Co
 
 def test_info_and_version_without_typer_and_rich(child_environment: dict):
     missing = ("typer", "rich")
-    done = run("info", "--json", "-", without=missing, **child_environment)
+    done = run("info", "--probe", "--json", "-", without=missing, **child_environment)
     assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["probe"].values()) == {"runs"}
     assert json.loads(done.stdout)["versions"]["bn3d"] == bn3d.__version__
     done = run("--version", without=missing, **child_environment)
     assert (done.returncode, done.stdout) == (0, f"bn3d {bn3d.__version__}\n")
