@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bn3d import outputs
 from bn3d.networks.cross_check import CrossCheck
 
 __all__ = ["draw"]
@@ -36,5 +37,6 @@ def draw(checks: dict[str, CrossCheck], path: Path) -> None:
     axis.set_xlabel("largest error of the layer, in tolerances")
     axis.set_title("batch norm layers against NumPy in float64", fontsize=10)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    figure.savefig(path)
+    with outputs.replacing(path, path.suffix) as temporary:
+        figure.savefig(temporary)
     plt.close(figure)
