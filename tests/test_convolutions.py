@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from mindspore import nn
+from typer.testing import CliRunner
 
 import bn3d
 from bn3d import convolutions
+from bn3d.commands import demo
+from bn3d.commands.cli import app
 from bn3d.networks import swapping
 
 AVX2 = "processor\t: 0\nflags\t\t: fpu sse4_1 avx avx2 fma\n"
@@ -92,3 +97,37 @@ def test_swap_says_nothing_where_they_are_fast(monkeypatch):
     monkeypatch.setattr(convolutions, "are_slow", lambda: False)
     monkeypatch.setattr(swapping, "_said_slow", False)
     assert not swap_and_catch(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2))
+
+
+SAID = "Set ONEDNN_MAX_CPU_ISA=AVX2 for this run"
+
+
+@pytest.mark.parametrize(
+    "arguments, code",
+    [(["bench", "--no-layers", "--no-kernels", "--output"], 0), (["demo", "--output"], 2)],
+    ids=["bench", "demo"],
+)
+def test_the_commands_say_that_they_set_it(arguments, code, tmp_path, monkeypatch):
+    monkeypatch.setattr(convolutions, "use_fast", lambda: SAID)
+    # The demo ends before it trains.
+    monkeypatch.setitem(sys.modules, "nilearn", None)
+    for name in ("report", "training", "volume"):
+        monkeypatch.delitem(sys.modules, f"bn3d.commands.demo.{name}", raising=False)
+        monkeypatch.delattr(demo, name, raising=False)
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path)])
+    assert result.exit_code == code, result.output
+    assert SAID in result.output.splitlines()
+
+
+REPOSITORY = Path(__file__).parents[1]
+PROGRAMS = [*REPOSITORY.glob("benchmarks/bench_*.py"), *REPOSITORY.glob("examples/*.py")]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_every_program_sets_it_or_is_a_command(path):
+    text = path.read_text()
+    commands = (
+        "from bn3d.commands.demo import main",
+        "from bn3d.commands.bench.command import bench",
+    )
+    assert any(each in text for each in ("convolutions.use_fast()", *commands))

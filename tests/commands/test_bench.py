@@ -6,6 +6,7 @@ import json
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bn3d.commands.bench import command
@@ -126,3 +127,23 @@ def test_a_shape_that_is_none_is_refused():
     done = CliRunner().invoke(app, ["--shape", "1,2,3"])
     assert done.exit_code == 2
     assert "five positive numbers" in done.output
+
+
+@pytest.mark.parametrize(
+    "quick, load, said",
+    [
+        (True, 0.0, "No summary: this was a quick run"),
+        (False, 0.3, "No summary: the machine was busy"),
+        (False, 0.1, "bn3d is faster by"),
+    ],
+)
+def test_a_summary_of_nothing_but_a_whole_run_on_a_quiet_machine(quick, load, said, capsys):
+    measured = {**row((1, 32, 64, 64, 64), bn3d=1.0, stock=2.0), "other_load_cores": load}
+    for timing in measured["milliseconds"].values():
+        timing.update(p20=1.0, p80=1.0)
+    measured["refused"] = {"torch": "ModuleNotFoundError", "copy": "not measured"}
+    result = {"layers": [measured], "kernels": [], "ratios": ratios([measured])}
+    command._print(result, Console(width=120), profile=False, quick=quick)
+    out = capsys.readouterr().out
+    assert said in out
+    assert ("Warning" in out) is (load > 0.2) and ("faster by" in out) is (said[0] == "b")

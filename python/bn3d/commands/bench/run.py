@@ -20,7 +20,7 @@ from bn3d.commands.bench.session import (
     run_waiting,
     usable_cores,
 )
-from bn3d.commands.bench.timing import Effort
+from bn3d.commands.bench.timing import BUSY, Effort
 from bn3d.commands.progress import progress
 
 __all__ = ["measure", "run"]
@@ -59,7 +59,7 @@ def run(
         effort=effort,
         console=console,
     )
-    _print(result, console, profile)
+    _print(result, console, profile, quick=blocks is None)
     outputs.write_text(output / "bench.json", json.dumps(result, indent=1) + "\n")
     console.print(f"wrote {output / 'bench.json'}")
     _draw(result, output / "bench.svg", console)
@@ -117,7 +117,7 @@ def _bench_device(device, cases, modes, steps, threads, effort, output, console)
     console.print(f"wrote {path}")
 
 
-def _print(result: dict, console: Console, profile: bool) -> None:
+def _print(result: dict, console: Console, profile: bool, quick: bool) -> None:
     layers, kernels = result["layers"], result["kernels"]
     for mode, step in dict.fromkeys((row["mode"], row["step"]) for row in layers):
         console.print(report.layer_table(layers, mode, step))
@@ -126,7 +126,13 @@ def _print(result: dict, console: Console, profile: bool) -> None:
             console.print(f"{row['mode']} {row['step']} {report.case_of(row)}: {name}: {reason}")
     if kernels:
         console.print(report.kernel_table(kernels))
-    if layers:
+    busy = max((row["other_load_cores"] for row in (*layers, *kernels)), default=0.0)
+    if busy > BUSY:
+        console.print(f"Warning: other work kept up to {busy} cores busy: measure again")
+    if layers and (quick or busy > BUSY):
+        why = "this was a quick run" if quick else "the machine was busy"
+        console.print(f"No summary: {why}")
+    elif layers:
         console.print(report.ratio_table(result["ratios"]))
     if profile:
         console.print(report.profile_table(layers))
