@@ -27,7 +27,7 @@ class Call {
 
   ChannelVector vector(int i, const char* name, const Volume& volume) const;
 
-  // Doubles in the guise of int64, since MindSpore's mixed precision casts what is floating.
+  // Doubles whose bits travel as int64, since MindSpore's mixed precision casts what is floating.
   double* doubles(int i, const char* name, const Shape& shape) const;
 
   void* data(int i) const { return params_[i]; }

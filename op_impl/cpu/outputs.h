@@ -25,7 +25,7 @@ struct Output {
 
 constexpr Output like(int input) { return {input}; }
 constexpr Output float64_like(int input) { return {input, kNumberTypeFloat64}; }
-// Rows of doubles in the guise of int64.
+// Rows of doubles, whose bits travel as int64.
 constexpr Output rows_of(int rows, int input) { return {input, kNumberTypeInt64, rows}; }
 
 // MindSpore takes a vector of shapes or dtypes, or the only one.

@@ -21,6 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+# How far a result in a dtype may be off, relative to its scale. Half precision: half a unit in the
+# last place, twice. float32 and float64: sums in any order, and reciprocal square roots as accurate
+# as devices have them.
+TOLERANCES = {"float64": 1e-11, "float32": 2e-5, "float16": 1e-3, "bfloat16": 8e-3}
+
 _AXES = (0, 2, 3, 4)
 
 

@@ -15,7 +15,7 @@ from bn3d.commands import info, info_command
 from bn3d.commands.cli import app
 
 runner = CliRunner()
-COMMANDS = ["info", "demo", "bench", "convert", "opp", "verify"]
+COMMANDS = ["info", "demo", "bench", "check", "convert", "opp", "verify"]
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])

@@ -100,7 +100,8 @@ def test_a_column_has_one_format_and_one_dtype_of_volumes(soc: Soc, operator: Op
 
 def test_only_the_first_generation_has_static_sources_for_static_shapes():
     flags = {soc.name: op_info(soc)["Bn3dReduce"]["dynamicCompileStatic"]["flag"] for soc in SOCS}
-    assert flags == {"ascend910": "false", "ascend910b": "true", "ascend910_93": "true"}
+    assert flags.pop("ascend910") == "false"
+    assert set(flags.values()) == {"true"}
 
 
 @socs

@@ -16,7 +16,7 @@ import pytest
 
 import bn3d
 from bn3d.operators import OPERATORS
-from bn3d.opp import build, package
+from bn3d.opp import build, package, support
 from bn3d.opp.cann import CannError
 from bn3d.opp.package import PackageError
 from bn3d.opp.payload import InstallError, Package
@@ -24,7 +24,7 @@ from bn3d.opp.payload import InstallError, Package
 from .conftest import REPOSITORY, environment, names
 
 MACHINE = platform.machine()
-SOCS = ("ascend910", "ascend910b", "ascend910_93")
+SOCS = [soc.name for soc in support.SOCS]
 
 
 def test_has_the_tree_that_cann_reads(parsed: Package):
@@ -52,7 +52,8 @@ def test_says_what_it_is(parsed: Package):
 
 
 def test_the_file_is_named_by_version_cann_socs_and_architecture(run_file: Path, parsed: Package):
-    assert run_file.name == f"bn3d-opp-{parsed.version}-cann7.7-910-910b-910_93-{MACHINE}.run"
+    socs = "-".join(soc.removeprefix("ascend") for soc in SOCS)
+    assert run_file.name == f"bn3d-opp-{parsed.version}-cann7.7-{socs}-{MACHINE}.run"
     unknown = {k: v for k, v in parsed.info.items() if k != "custom_opp_compiler_version"}
     assert "-anycann-910-" in package.file_name(unknown)
     assert os.access(run_file, os.X_OK)

@@ -12,6 +12,7 @@ import pytest
 from bn3d.opp.installer import install, uninstall
 from bn3d.opp.payload import InstallError, Package
 from bn3d.opp.status import report, status
+from bn3d.opp.support import SOCS
 
 from .conftest import environment, tree
 
@@ -52,7 +53,7 @@ def test_a_sound_installation_is_active(node: Path, place: Path, parsed: Package
         "version": parsed.version,
         "arch": parsed.info["bn3d_arch"],
         "built_with": "7.7.0.1.238",
-        "socs": ["ascend910", "ascend910b", "ascend910_93"],
+        "socs": [soc.name for soc in SOCS],
         "cann": "7.7.0.1.238",
         "accepted": True,
         "damaged": [],

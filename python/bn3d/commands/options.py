@@ -36,7 +36,7 @@ def folder(path: Path) -> Path:
 
 
 def file(path: Path | None) -> Path | None:
-    """Callback of a typer option: `path` is to be a file in a folder that is there.
+    """Callback of a typer option: `path` must be a file in a folder that exists.
 
     Raises:
         typer.BadParameter: it is a folder, or cannot be written.

@@ -1,7 +1,7 @@
 """The child `bn2d` of a layer, which holds its parameters as that of the stock layer does.
 
 MindSpore announces another signature, and with it other parameter names, for its constructor.
-Checkpoints and whatever reads `layer.bn2d` are to see the same under either.
+Checkpoints, and all code that reads `layer.bn2d`, should see no difference between them.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
 
 
 def attach_later(cell: nn.BatchNorm3d) -> None:
-    """`attach`, but for the pass in training, which has to wait for a group of devices."""
+    """`attach` without the forward pass of training, which needs a group of devices first."""
     attach(cell, Membership("", size=1, place=0))
     del cell._forward_training
 

@@ -52,7 +52,7 @@ def from_torch(module: torch.nn.Module, *, momentum: float | None = None) -> Bat
 
     Raises:
         ImportError: PyTorch is not installed.
-        TypeError: `module` is none of these, has a `forward` of its own, or tensors of a dtype
+        TypeError: `module` is not one of these, has a `forward` of its own, or tensors of a dtype
             that is no floating-point one of MindSpore.
         ValueError: momentum is None or out of range; the module is lazy and has no size yet, or
             its tensors are on "meta" or do not fit together.
@@ -110,7 +110,7 @@ def to_torch(layer: nn.BatchNorm3d) -> torch.nn.BatchNorm3d | torch.nn.SyncBatch
 
     Raises:
         ImportError: PyTorch is not installed.
-        TypeError: `layer` is none of these, or has a `construct` of its own.
+        TypeError: `layer` is not one of these, or has a `construct` of its own.
         ValueError: `use_batch_statistics` is False and the layer in training mode: no state
             of PyTorch's layer normalises by the statistics while it trains; `set_train(False)`
             first.

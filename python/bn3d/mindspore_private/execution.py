@@ -1,4 +1,4 @@
-"""What MindSpore is doing right now, as far as a layer has to know it.
+"""What MindSpore is doing right now, as far as a layer needs to know.
 
 MindSpore offers no question for most of it, so the answer is in who called, or in what calls: each
 question is a constant to a graph, answered as it is compiled, and a call in PyNative mode.

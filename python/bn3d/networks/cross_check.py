@@ -21,9 +21,10 @@ from mindspore import mint, nn, ops
 
 from bn3d.layers.batch_norm import BatchNorm3d
 from bn3d.networks.cells import cells, check_net
-from bn3d.networks.judging import TOLERANCES, Quantity
+from bn3d.networks.judging import Quantity
 from bn3d.networks.layer_watch import ParameterGradients, Watch, is_batch_norm
 from bn3d.networks.snapshot import Snapshot
+from bn3d.reference import TOLERANCES
 
 __all__ = ["CrossCheck", "LayerCheck", "cross_check"]
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bn3d import reference
+from bn3d.reference import TOLERANCES
 
 __all__ = [
     "EPSILON",
-    "TOLERANCES",
     "Judged",
     "Quantity",
     "State",
@@ -26,10 +26,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-
-# Relative to the scale. Half precision: half a unit in the last place, twice. float32 and float64:
-# sums in any order, and reciprocal square roots as accurate as devices have them.
-TOLERANCES = {"float64": 1e-11, "float32": 2e-5, "float16": 1e-3, "bfloat16": 8e-3}
 
 # A unit in the last place of numbers from 1 to 2.
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}

@@ -33,7 +33,7 @@ def set_attribute(cell: nn.Cell, name: str, value: object) -> None:
     """`__setattr__` of a swapped layer.
 
     Raises:
-        TypeError, ValueError: the value is none that bn3d computes with, such as momentum None;
+        TypeError, ValueError: bn3d does not compute with that value, such as momentum None;
             the layer is as it was.
     """
     assign = cell._bn3d_stock_class.__setattr__

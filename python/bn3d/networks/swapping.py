@@ -88,7 +88,7 @@ def swap(
         RuntimeError: BN3D_BACKEND asks for a backend that does not work here; see also
             `SyncBatchNorm3d`.
         ValueError: `process_groups` without `sync`; a cell of a class in `also` is not built
-            like `nn.BatchNorm3d`; BN3D_BACKEND or BN3D_REDUCTIONS has a value that is none.
+            like `nn.BatchNorm3d`; BN3D_BACKEND or BN3D_REDUCTIONS has an unknown value.
 
     Nothing was changed when it raises.
     """
@@ -235,7 +235,7 @@ def _check_sync(sync: bool, process_groups: groups.ProcessGroups) -> None:
 
 
 def _reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
-    """Why a cell is not swapped, None where it is. Raises for a look-alike that is none."""
+    """Why a cell is not swapped, None where it is. Raises if one of `also` is not alike."""
     kind = type(cell)
     asked_for = bool(also) and isinstance(cell, also)
     if isinstance(cell, torch_layers.STOCK) and torch_layers.is_new_style(cell):

@@ -34,8 +34,8 @@ def reason_against(cell: nn.Cell) -> str | None:
 
 
 def adopt(cell: nn.Cell) -> None:
-    """Give a layer the child `bn2d`. What it lacks for want of affine or of statistics are
-    ones and zeros there, Tensors: as Parameters they would get into checkpoints.
+    """Give a layer the child `bn2d`. Without affine or statistics of its own it gets ones and zeros
+    there. They are Tensors: Parameters would get into checkpoints.
     """
     momentum, use_batch_statistics = _style(cell)
     if cell.running_mean is None:

@@ -164,7 +164,7 @@ def _write_tree(files: dict, staged: Path, place: Path, record: dict) -> None:
             out.flush()
             os.fsync(out.fileno())
         path.chmod(0o644)
-    # Whoever trains must be able to read it, whatever the umask of who installs.
+    # Everybody who trains must be able to read it, whatever umask the installing user has.
     for directory in [staged, *(path for path in staged.rglob("*") if path.is_dir())]:
         directory.chmod(0o755)
 

@@ -64,7 +64,7 @@ class Package:
         """Read a .run file. Nothing is unpacked.
 
         Raises:
-            InstallError: it is none, is damaged, or has an entry that is no plain file inside it.
+            InstallError: it is no package, is damaged, or an entry is not a plain file inside it.
         """
         if Path(path).exists() and not Path(path).is_file():
             raise InstallError(f"{path} is not a readable package: it is no file")
@@ -144,7 +144,7 @@ def parse_sums(text: str) -> dict:
     """{path: sha256} of a SHA256SUMS file.
 
     Raises:
-        InstallError: it is none.
+        InstallError: it is not one.
     """
     pairs = [line.split("  ", 1) for line in text.splitlines()]
     if not all(len(pair) == 2 for pair in pairs):

@@ -9,8 +9,8 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bn3d.commands.verify.tolerances import TOLERANCES
 from bn3d.errors import first_line
+from bn3d.reference import TOLERANCES
 
 __all__ = ["Case", "Check", "compare", "guarded"]
 

@@ -12,7 +12,6 @@ import typer
 
 from bn3d import outputs
 from bn3d.commands.options import Device, file
-from bn3d.commands.verify.tolerances import TOLERANCES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,6 +80,8 @@ def verify(
 def _table(checks: list[Check], title: str) -> Table:
     """The worst error of each output over all shapes and modes, a column for each dtype."""
     from rich.table import Table  # noqa: PLC0415
+
+    from bn3d.reference import TOLERANCES  # noqa: PLC0415
 
     dtypes = list(dict.fromkeys(check.case.dtype for check in checks))
     table = Table(title=f"{title}: worst error of its scale")
