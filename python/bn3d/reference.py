@@ -173,7 +173,7 @@ def gradient_training(
     dx = gamma*r * (dy - sum(dy)/n - (x - mean) * r^2 * sum(dy * (x - mean))/n).
     """
     x = _volume(x)
-    count = x.size // x.shape[1]
+    count: float = x.size // x.shape[1]
     rstd = _batch_rstd(_float64(variance), eps)
     sum_dy, sum_dy_centered = grad_reduce(dy, x, mean)
     count, all_dy, all_dy_centered = whole or (count, sum_dy, sum_dy_centered)

@@ -75,11 +75,12 @@ def build(operators: Operators) -> ops.Primitive:
     tried = set()
 
     @ops.constexpr(get_instance=False, reuse_result=False, check=False)
-    def is_known(shape, dtype):
+    def is_known(shape: tuple[int, ...] | None, dtype: ms.Type) -> bool:
         return shape is not None and (tuple(shape), _name(dtype)) in FALLBACKS
 
-    class IsNeeded(is_known):
-        def __call__(self, shape, dtype):
+    # To mypy a decorated function is no base class, whatever the decorator makes of it.
+    class IsNeeded(is_known):  # type: ignore[valid-type, misc]
+        def __call__(self, shape: tuple[int, ...], dtype: ms.Type) -> bool:
             key = tuple(shape), _name(dtype)
             if key not in tried and key not in FALLBACKS:
                 tried.add(key)
@@ -105,5 +106,5 @@ def _try(operators: Operators, shape: tuple[int, ...], dtype: str) -> None:
             return
 
 
-def _name(dtype) -> str:
+def _name(dtype: ms.Type) -> str:
     return str(dtype).lower()

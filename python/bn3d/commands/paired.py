@@ -29,7 +29,7 @@ class Spread:
         return f"{self.p50:.1f} ({self.p20:.1f}..{self.p80:.1f})"
 
 
-def spread(seconds: Sequence[float], warm_up: int = 0) -> Spread:
+def spread(seconds: Sequence[float] | np.ndarray, warm_up: int = 0) -> Spread:
     """Of the steps after the warm-up in which it was measured, where it is not NaN."""
     measured = np.array(seconds[warm_up:], float)
     measured = 1e3 * measured[np.isfinite(measured)]

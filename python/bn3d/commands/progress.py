@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -25,7 +25,7 @@ EVERY = 6.0  # seconds; less than 10, because MindSpore may keep the thread wait
 class Progress:
     """Steps of a work: `advance` after each, `say` what it is at."""
 
-    def __init__(self, name: str, total: int, stream: TextIO, bar: Bar | None):
+    def __init__(self, name: str, total: int, stream: IO[str], bar: Bar | None):
         self.name, self.total, self.stream, self.bar = name, total, stream, bar
         self.done, self.note, self.written = 0, "", 0
         self.start = self._counted_from = time.monotonic()
@@ -73,7 +73,7 @@ class Progress:
 
 @contextmanager
 def progress(
-    name: str, total: int, stream: TextIO | None = None, every: float = EVERY
+    name: str, total: int, stream: IO[str] | None = None, every: float = EVERY
 ) -> Iterator[Progress]:
     """A `Progress` of `total` steps that is written to `stream`, by default standard output."""
     stream = stream or sys.stdout

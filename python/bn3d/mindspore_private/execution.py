@@ -102,12 +102,12 @@ class _IsRecording(_is_recording):  # type: ignore[valid-type, misc]
 
 
 @ops.constexpr(get_instance=False)
-def _is_known_later(_value) -> bool:
+def _is_known_later(_value: object) -> bool:
     return False
 
 
-class _IsKnown(_is_known_later):
-    def __call__(self, _value) -> bool:
+class _IsKnown(_is_known_later):  # type: ignore[valid-type, misc]
+    def __call__(self, _value: object) -> bool:
         return True
 
 

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from types import FunctionType
+from typing import Any
 
 import mindspore as ms
 from mindspore import nn
@@ -17,7 +18,7 @@ from mindspore import nn
 __all__ = ["drop", "living_cells"]
 
 # `mindspore.common.api`, the module of the documented function that drops everything.
-_api = inspect.getmodule(ms.ms_memory_recycle)
+_api: Any = inspect.getmodule(ms.ms_memory_recycle)
 _KNOWN = all(
     hasattr(_api, name) for name in ("ms_compile_cache", "_cell_graph_executor", "JitExecutor_")
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mindspore import ops
 from mindspore.ops import signature as sig
 
@@ -25,7 +27,7 @@ class InPlaceCustom(ops.Custom):
         sig.make_sig("settings"),
     )
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.add_prim_attr("side_effect_mem", True)
         self.recompute(False)

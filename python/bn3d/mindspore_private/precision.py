@@ -38,7 +38,7 @@ _DTYPES = (
 )
 
 
-def asked_dtype(cell: nn.Cell):
+def asked_dtype(cell: nn.Cell) -> ms.Type | None:
     """The dtype that `Cell.to_float` set; None where it set none."""
     return _DTYPES.get(cell.mixed_precision_type)
 
@@ -66,7 +66,8 @@ def _is_widening() -> bool:
     return False
 
 
-class _IsWidening(_is_widening):
+# To mypy a decorated function is no base class, whatever the decorator makes of it.
+class _IsWidening(_is_widening):  # type: ignore[valid-type, misc]
     def __call__(self) -> bool:
         strategy = None if _get_curr_amp_strategy is None else _get_curr_amp_strategy()
         return strategy is not None and any(

@@ -86,7 +86,8 @@ def _numbers(norm: nn.Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     inner = _inner(norm)
     if inner is not norm:
         held = (inner.gamma, inner.beta, inner.moving_mean, inner.moving_variance)
-        return *map(_float64, held), settings_of_operator(inner)[0]
+        gamma, beta, mean, variance = map(_float64, held)
+        return gamma, beta, mean, variance, settings_of_operator(inner)[0]
     mean, variance = _float64(norm.running_mean), _float64(norm.running_var)
     gamma = np.ones_like(mean) if norm.weight is None else _float64(norm.weight)
     beta = np.zeros_like(mean) if norm.bias is None else _float64(norm.bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn
@@ -23,7 +24,7 @@ class Snapshot:
 
     def __init__(self, net: nn.Cell):
         self._classes: list[tuple[object, type]] = []
-        self._containers: list[tuple[str, object, dict | list]] = []
+        self._containers: list[tuple[str, Any, dict | list]] = []
         self._arrays: list[tuple[str, Tensor | np.ndarray, np.ndarray, tuple]] = []
         seen, waiting = set(), [("", net)]
         while waiting:
@@ -73,12 +74,12 @@ class Snapshot:
                 container.clear()
                 add = container.extend if isinstance(container, list | deque) else container.update
                 add(before)
-        for _, value, before, marks in self._arrays:
-            if not _same_bits(value, before):
+        for _, value, bits, marks in self._arrays:
+            if not _same_bits(value, bits):
                 if isinstance(value, Tensor):
-                    value.assign_value(Tensor(before))
+                    value.assign_value(Tensor(bits))
                 else:
-                    value[...] = before
+                    value[...] = bits
             if isinstance(value, Parameter) and marks != _marks(value):
                 value.name, value.requires_grad = marks
 
@@ -89,20 +90,20 @@ def _place(name: str, key: object) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
-def _copy(container) -> dict | list:
+def _copy(container: Any) -> dict | list:
     return dict(container) if isinstance(container, dict) else list(container)
 
 
-def _is_same(container, before: dict | list) -> bool:
+def _is_same(container: Any, before: dict | list) -> bool:
     if len(container) != len(before):
         return False
-    if isinstance(container, dict):
+    if isinstance(before, dict):
         values = container.values(), before.values()
         return list(container) == list(before) and all(map(operator.is_, *values))
     return all(map(operator.is_, container, before))
 
 
-def _by_key(container) -> dict:
+def _by_key(container: Any) -> dict:
     return container if isinstance(container, dict) else dict(enumerate(container))
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bn3d.commands.bench.cases import MODES, STEPS, Case, all_cases, quick_cases
+from bn3d.commands.bench.cases import MODES, STEPS, Case, Mode, Step, all_cases, quick_cases
 from bn3d.commands.options import Device, folder
 
 __all__ = ["bench"]
-
-Mode = Enum("Mode", {mode: mode for mode in MODES}, type=str)
-Step = Enum("Step", {step: step for step in STEPS}, type=str)
 
 
 def bench(

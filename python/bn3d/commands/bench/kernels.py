@@ -100,10 +100,9 @@ def prepare(
     addresses = (ctypes.c_void_p * count)(*(ctypes.addressof(shape) for shape in shapes))
     names = (ctypes.c_char_p * count)(*(name.encode() for name in dtypes))
 
-    def call() -> None:
+    def call(_kept: object = (arrays, shapes)) -> None:  # C holds only their addresses
         status = function(count, params, ndims, addresses, names, None, None)
         if status != 0:
             raise RuntimeError(f"{function.__name__} returned {status}")
 
-    call.keep_alive = (arrays, shapes)  # C holds only their addresses
     return call

@@ -7,12 +7,16 @@ for the process before a provider runs (session.py, device.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bn3d.commands.bench.cases import Case
 from bn3d.commands.bench.timing import Call
 from bn3d.errors import first_line
+
+if TYPE_CHECKING:
+    from mindspore import Tensor
 
 __all__ = ["PROVIDERS", "addition", "bn3d_layer", "prepared", "stock_layer"]
 
@@ -72,7 +76,7 @@ def _input(case: Case, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(case.shape, dtype=np.float32)
 
 
-def _tensor(case: Case, seed: int):
+def _tensor(case: Case, seed: int) -> Tensor:
     import mindspore as ms  # noqa: PLC0415
 
     return ms.Tensor(_input(case, seed), getattr(ms, case.dtype))

@@ -98,7 +98,16 @@ def measure(
     return result
 
 
-def _bench_device(device, cases, modes, steps, threads, effort, output, console) -> None:
+def _bench_device(
+    device: str,
+    cases: list[Case],
+    modes: list[str],
+    steps: list[str],
+    threads: int,
+    effort: Effort,
+    output: Path,
+    console: Console,
+) -> None:
     from bn3d.commands.verify.session import DeviceError, set_device  # noqa: PLC0415 - imports MindSpore
 
     try:

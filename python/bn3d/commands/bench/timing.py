@@ -77,7 +77,7 @@ def take_turns(
     """Time every call in blocks; the order rotates, so nobody always follows the same one."""
     counts = {name: effort.calls_in_a_block(timer(call, 1)[0]) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
-    faults = dict.fromkeys(calls, 0)
+    faults = dict.fromkeys(calls, 0.0)
     names = list(calls)
     for _ in range(effort.blocks):
         for name in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -35,20 +36,19 @@ class Picture:
 
 
 def slices(result: Result, brain: Brain) -> list[Picture]:
-    """The middle coronal plane of the held-out slab; tissue colours over the T1 image."""
+    """The middle coronal plane of the held-out slab; tissue colours over the T1 image.
+
+    Empty if a run was stopped before it segmented the slab.
+    """
+    runs = (result.stock, result.swapped, result.control)
+    predictions = [run.prediction for run in runs if run.prediction is not None]
+    if len(predictions) < len(runs):
+        return []
     t1, labels = brain.slab()
     middle = t1.shape[1] // 2
     rows = np.flatnonzero(labels[:, middle].any(axis=0))
     plane = np.s_[:, middle, max(rows[0] - 4, 0) : rows[-1] + 5]
-    truth, stock, swapped, control = (
-        each[plane].T
-        for each in (
-            labels,
-            result.stock.prediction,
-            result.swapped.prediction,
-            result.control.prediction,
-        )
-    )
+    truth, stock, swapped, control = (each[plane].T for each in (labels, *predictions))
     grey = ((t1[plane] - t1.min()) / (t1.max() - t1.min())).T
 
     def tissues(found: np.ndarray) -> dict:
@@ -141,7 +141,7 @@ def curves(result: Result) -> list[Picture]:
     return [cost_picture, drift, losses]
 
 
-def _smooth(values) -> np.ndarray:
+def _smooth(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Mean of the last `SMOOTHED` values, of fewer at the beginning."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
     ends = np.arange(1, len(values) + 1)

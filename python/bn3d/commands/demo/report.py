@@ -112,11 +112,10 @@ def write(result: Result, brain: Brain, folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template("report.html.j2")
-    finished = all(run.dice for run in (result.stock, result.swapped, result.control))
     text = template.render(
         verdict=verdict(result),
         doubts=doubts(result),
-        slices=slices(result, brain) if finished else [],
+        slices=slices(result, brain),
         curves=curves(result),
         labels=LABELS,
         rows=rows(result),

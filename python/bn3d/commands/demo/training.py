@@ -51,7 +51,7 @@ class Run:
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     prediction: np.ndarray | None = None
-    dice: dict[str, float] | None = None
+    dice: dict[str, float] = field(default_factory=dict)  # by tissue, once validated
 
     def train(self, x: ms.Tensor, y: ms.Tensor) -> None:
         start = time.perf_counter()
@@ -181,7 +181,8 @@ def _validate(run: Run, brain: Brain, name: str, shown: Progress, stop: list) ->
         full = blocks + blocks[-1:] * (BATCH - len(blocks))  # one shape, one compiled graph
         windows = ms.Tensor(np.stack([t1[block][None] for block in full]))
         for block, part in zip(blocks, run.network(windows).asnumpy(), strict=False):
-            logits[(slice(None), *block)] += part  # where windows overlap, their sum decides
+            place = (slice(None), *block)
+            logits[place] += part  # where windows overlap, their sum decides
         shown.say(f"{name}, {min(first + BATCH, len(corners))} of {len(corners)} windows")
     run.prediction = logits.argmax(axis=0)
     run.dice = {tissue: _dice(run.prediction, labels, i) for i, tissue in enumerate(TISSUES)}

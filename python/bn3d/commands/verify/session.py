@@ -96,7 +96,11 @@ def verify(
         ms.set_context(mode=before)
 
 
-def count(choice: backends.Choice, shapes=SHAPES, modes=MODES) -> int:
+def count(
+    choice: backends.Choice,
+    shapes: Sequence[tuple[int, int, int, int, int]] = SHAPES,
+    modes: Sequence[str] = MODES,
+) -> int:
     """How many cases `verify` checks."""
     return len(modes) * len(shapes) * len(_dtypes(choice))
 
