@@ -12,7 +12,7 @@ import pytest
 
 from bn3d.backends import library
 
-SOURCES = Path(__file__).parent / "native"
+SOURCES = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")

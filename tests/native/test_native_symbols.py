@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "op_impl/cpu/kernels.cc"
+SOURCE = Path(__file__).parents[2] / "op_impl/cpu/kernels.cc"
 OPTIONS = {"baseline": []}
 if os.uname().machine == "x86_64":
     OPTIONS["avx2"] = ["-mavx2", "-mf16c"]

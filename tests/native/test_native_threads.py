@@ -16,7 +16,7 @@ from mindspore import Tensor, nn
 import bn3d
 from bn3d.backends import library, threads
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

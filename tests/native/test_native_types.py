@@ -7,7 +7,7 @@ from pathlib import Path
 import mindspore
 import pytest
 
-OUTPUTS = Path(__file__).parent.parent / "op_impl/cpu/outputs.h"
+OUTPUTS = Path(__file__).parents[2] / "op_impl/cpu/outputs.h"
 HEADER = "mindapi/base/type_id.h"
 
 
