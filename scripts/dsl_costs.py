@@ -161,8 +161,8 @@ Nothing here ran on a device, and no figure is a time.
 Written by `scripts/dsl_costs.py` from what `scripts/measure_dsl.py` measured: the templates of a
 CANN 8.1.RC1 text tree scheduled on AKG's TVM, and the lowered loops were run on a CPU, each
 result held against the judge. CANN's own TVM, its code generation and the device were not there;
-[ascend_reference.md](ascend_reference.md) says what that leaves open. The figures of every volume are in
-`tests/ascend/goldens/schedules.json`, with a digest of the graph that the source made:
+[ascend_reference.md](ascend_reference.md) says what that leaves open. The figures of every volume
+are in `tests/ascend/goldens/schedules.json`, with a digest of the graph that the source made:
 `tests/ascend/test_schedules.py` fails where a source makes another graph, and where a figure is
 beyond its limit.
 

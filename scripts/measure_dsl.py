@@ -4,7 +4,7 @@
 CANN's own templates schedule on a real TVM (AKG's), whose lowered loops are run on the CPU: the
 numbers against the judge, and what counts on a device. Writes tests/ascend/goldens/schedules.json,
 from which scripts/check_dsl.py makes the table of docs/dsl_schedules.md and against which the tests
-hold the sources. No device takes part; what is real and what is not stands in docs/ascend_reference.md.
+hold the sources. No device takes part; docs/ascend_reference.md says what is real and what is not.
 
     BN3D_DSL_TOOLS=DIR REALTVM_AKG=... REALTVM_CANN=... python3.9 scripts/measure_dsl.py
 
