@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _pynative_executor = ask(
-    "mindspore.common.api._pynative_executor",
+    f"{ms.ms_memory_recycle.__module__}._pynative_executor",  # which has moved in 2.9
     "in PyNative mode each call copies gamma and the statistics, as if a gradient were taken",
 )
 _isconstant = ask(

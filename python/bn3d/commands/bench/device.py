@@ -1,8 +1,9 @@
 """`bn3d bench --device Ascend`: bn3d against stock on an accelerator, in GB/s and of the roofline.
 
 An accelerator works behind the host, so calls are timed in blocks with one wait at the end. The
-roofline is measured, too: most steps are bound by memory (docs/ascend_reference.md says which), and
-an addition of a number to the volume, which reads it once and writes it once, shows what that gives.
+roofline is measured, too: most steps are bound by memory (docs/ascend_reference.md says which),
+and an addition of a number to the volume, which reads it once and writes it once, shows what that
+gives.
 """
 
 from __future__ import annotations
