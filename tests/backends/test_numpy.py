@@ -7,6 +7,9 @@ from mindspore import nn
 
 import bn3d
 from bn3d import backends, reference
+from bn3d.commands.verify.check import Case
+from bn3d.commands.verify.operators import check_operator
+from bn3d.operators import OPERATORS
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +74,10 @@ def test_nothing_chooses_it_by_itself(monkeypatch):
     monkeypatch.setattr(backends, "_obstacle", lambda name, _: "no" if name == "native" else None)
     assert backends.choose().name == "composed"
     backends._choose.cache_clear()
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.type)
+def test_its_operators_are_right(mode, operator):
+    backend = backends.choose().backend
+    case = Case((2, 3, 4, 5, 6), "float32", mode)
+    assert all(check.ok for check in check_operator(backend, operator, case))
