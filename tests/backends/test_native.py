@@ -260,8 +260,10 @@ def test_bits_do_not_depend_on_threads_or_runs(shape, dtype):
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="one instruction set elsewhere")
 def test_bits_do_not_depend_on_the_instruction_set(child_environment):
     script = (
-        "import c_interface, hashlib, test_native\n"
-        "from bn3d import library\n"
+        "import hashlib\n"
+        "from backends import test_native\n"
+        "from bn3d.backends import library\n"
+        "from support import c_interface\n"
         "bits = [test_native.everything(s, d) for s in test_native.SHAPES"
         " for d in c_interface.DTYPES.values()]\n"
         "print(library.load().instruction_set, hashlib.sha256(b''.join(bits)).hexdigest())\n"
@@ -271,7 +273,7 @@ def test_bits_do_not_depend_on_the_instruction_set(child_environment):
         run = subprocess.run(
             [sys.executable, "-c", script],
             env={**child_environment, "BN3D_ISA": wanted},
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,
             check=True,
