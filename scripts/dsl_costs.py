@@ -7,6 +7,7 @@ from scripts/check_dsl.py, is kept.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 from math import prod
@@ -191,5 +192,6 @@ other one is C++ and was not run.""".splitlines()
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     text = DOCUMENT.read_text()
     DOCUMENT.write_text("\n".join([*document(), text[text.index(HEADING) :]]))

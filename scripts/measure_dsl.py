@@ -30,8 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests/ascend/goldens/schedules.json"
 sys.path += [str(ROOT / p) for p in ("python", "tests/ascend", "op_impl/ai_core/tbe")]
 
-import tracing  # noqa: E402
-
 CORES, UB = 32, 262_144
 EVALUATED = 2_000_000  # elements above which one mean/std is run, not three
 MEAN_OVER_STD = (1.0, 100.0, 1000.0)
@@ -142,6 +140,8 @@ class Bench:
     def ours(self, type_: str, layout: str, dtype: str, shape: list) -> dict:
         operator, engine = self.operators[type_], self.engine
         arguments = engine.descriptions(operator, shape, layout, dtype)
+        import tracing  # noqa: PLC0415, of the tests of Ascend
+
         with tracing.traced(self.dsl) as attempts:
             results, schedules, _ = self.front.compile(
                 engine.module_name(operator, "pre-static"), operator.module, arguments

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bn3d.commands.bench import command
+from bn3d.commands.bench import command, run
 from bn3d.commands.bench.cases import Case, all_cases
 from bn3d.commands.bench.report import ratios
 from bn3d.commands.bench.timing import Effort, take_turns, together
@@ -143,7 +143,7 @@ def test_a_summary_of_nothing_but_a_whole_run_on_a_quiet_machine(quick, load, sa
         timing.update(p20=1.0, p80=1.0)
     measured["refused"] = {"torch": "ModuleNotFoundError", "copy": "not measured"}
     result = {"layers": [measured], "kernels": [], "ratios": ratios([measured])}
-    command._print(result, Console(width=120), profile=False, quick=quick)
+    run._print(result, Console(width=120), profile=False, quick=quick)
     out = capsys.readouterr().out
     assert said in out
     assert ("Warning" in out) is (load > 0.2) and ("faster by" in out) is (said[0] == "b")

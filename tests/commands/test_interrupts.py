@@ -6,6 +6,7 @@ after that, wherever a machine is then.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-DELAYS = (0.4, 0.8, 1.2, 1.7, 2.5, 4.0)
+MOMENTS = (0.15, 0.3, 0.45, 0.6, 0.75)  # of the seconds that a command takes, at most of LONGEST
+LONGEST = 5
 SAID = "bn3d: interrupted\n"
 
 
@@ -72,15 +74,26 @@ def ended(number: int) -> None:
 )
 def test_at_several_moments(command: list[str], tmp_path: Path, child_environment: dict):
     (tmp_path / "nets.py").write_text("import mindspore, time\ntime.sleep(60)\n")
+    begun = time.monotonic()
+    process = start(child_environment, "-m", "bn3d", *command, cwd=tmp_path)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=LONGEST)
+    takes = time.monotonic() - begun
+    ended = process.poll()  # None: it goes on for longer
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # with its children, which hold its output
+    process.communicate()
     interrupted = 0
-    for delay in DELAYS:
+    for moment in MOMENTS:
         process = start(child_environment, "-m", "bn3d", *command, cwd=tmp_path)
-        time.sleep(delay)
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            interrupted += 1
-            assert after(process) == (130, SAID), (command, delay)
-    assert interrupted >= 3
+        time.sleep(max(0.3, moment * takes))  # before that it is Python's own start
+        process.send_signal(signal.SIGINT)
+        code, said = after(process)
+        if code == ended:
+            continue  # its work was done: MindSpore takes a second to leave
+        assert (code, said) == (130, SAID), (moment, takes)
+        interrupted += 1
+    assert interrupted >= 2
 
 
 def test_while_mindspore_runs_a_graph(tmp_path: Path, child_environment: dict):

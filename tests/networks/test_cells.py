@@ -16,6 +16,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 import bn3d
+from bn3d.mindspore_private import graphs
 from bn3d.networks.cells import forget_compiled
 
 api = inspect.getmodule(ms.ms_memory_recycle)
@@ -155,7 +156,7 @@ def test_a_gradient_under_way_ends():
     for _ in range(3):
         np.testing.assert_allclose(ms.grad(loss)(volume(), True).asnumpy(), wanted, atol=1e-6)
     forget_compiled(net)
-    assert not bn3d.networks.cells._unreleased
+    assert not graphs._unreleased
 
 
 def test_a_pull_back_made_before_is_right_after():
@@ -210,6 +211,7 @@ SCRIPT = """
     import numpy as np, mindspore as ms
     from mindspore import nn
     import bn3d
+from bn3d.mindspore_private import graphs
 
     class Net(nn.Cell):
         def __init__(self):
