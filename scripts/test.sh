@@ -22,4 +22,5 @@ bin=$ROOT/.venv/bin
 "$bin/mypy"
 git ls-files '*.cc' '*.h' | xargs "$bin/clang-format" --dry-run -Werror
 
-exec "$PYTHON" -m pytest ${tests[@]+"${tests[@]}"}
+# Two at a time, a file in one process: most tests keep one core busy, and some start others.
+exec "$PYTHON" -m pytest --numprocesses 2 --dist loadfile ${tests[@]+"${tests[@]}"}
