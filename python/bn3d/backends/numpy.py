@@ -79,7 +79,8 @@ def _gradient_inference(dy, x, gamma, beta, moving_mean, moving_variance, settin
     dx, dgamma, dbeta = reference.gradient_inference(
         dy, x, gamma, moving_mean, moving_variance, eps
     )
-    return dx.astype(x.dtype), dgamma, dbeta, 1 / np.sqrt(moving_variance + eps)
+    with np.errstate(divide="ignore"):
+        return dx.astype(x.dtype), dgamma, dbeta, 1 / np.sqrt(moving_variance + eps)
 
 
 # PyNative mode: NumPy is called as it is.
