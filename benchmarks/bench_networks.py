@@ -35,7 +35,7 @@ LEAST_TURNS = 10
 
 @dataclass(frozen=True)
 class Network:
-    """A class of networks.py and the shape of its input."""
+    """A class of architectures.py and the shape of its input."""
 
     name: str
     shape: tuple[int, int, int, int, int]
@@ -144,10 +144,10 @@ def training_step(
     network: Network, change: Callable = lambda net: None, without_norm: bool = False
 ) -> Callable[[], object]:
     """Forward, mean square of the output as the loss, backward, momentum update."""
+    import architectures as networks  # noqa: PLC0415
     import mindspore as ms  # noqa: PLC0415
     from mindspore import nn  # noqa: PLC0415
 
-    import networks  # noqa: PLC0415
     from bn3d.commands.bench.mindspore_steps import wait_for  # noqa: PLC0415
 
     ms.set_seed(0)

@@ -22,7 +22,7 @@ from bn3d import convolutions
 from bn3d.commands.options import Device, folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from networks import ResNet18
+from architectures import ResNet18
 
 CLASSES = 4
 

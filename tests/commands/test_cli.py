@@ -152,7 +152,7 @@ def test_help_loads_nothing_that_it_does_not_need(child_environment: dict):
 
 def test_python_m_bn3d_is_the_command(child_environment: dict):
     """A whole path stands in a pipe, whatever the terminal's width."""
-    done = run("info", COLUMNS="20", **child_environment)
+    done = run("info", **child_environment | {"COLUMNS": "20"})
     assert done.returncode == 0, done.stderr
     assert str(bn3d.info().library) in done.stdout
     assert run("no-such-command", **child_environment).returncode == 2

@@ -12,7 +12,7 @@ from mindspore.nn.utils import no_init_parameters
 
 import bn3d
 from bn3d import reference
-from support.layers import (
+from support.single_layers import (
     OURS,
     SHAPE,
     STOCK,

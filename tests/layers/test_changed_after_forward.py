@@ -6,7 +6,7 @@ import pytest
 from mindspore import Tensor, ops
 
 from bn3d import reference
-from support.layers import GAMMA, OURS, volume
+from support.single_layers import GAMMA, OURS, volume
 
 MEAN, VARIANCE = np.array([0.5, -1, 2]), np.array([1, 2, 3])
 BETA = np.array([1, 0, -1])

@@ -7,7 +7,7 @@ from mindspore import Tensor, ops
 from mindspore.common.api import _pynative_executor
 
 from bn3d import reference
-from support.layers import GAMMA, OURS, layer, volume
+from support.single_layers import GAMMA, OURS, layer, volume
 
 SMALL = (2, 3, 1, 2, 3)
 

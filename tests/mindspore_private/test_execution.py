@@ -4,7 +4,7 @@ import mindspore as ms
 import pytest
 from mindspore import Tensor, nn, ops
 
-from support.layers import (
+from support.single_layers import (
     OURS,
     SHAPE,
     STOCK,

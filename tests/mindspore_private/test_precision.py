@@ -9,7 +9,7 @@ import pytest
 from mindspore import amp, nn
 
 import bn3d
-from support.layers import OURS, STOCK, InNetwork, assert_same, layer, moving, step, volume
+from support.single_layers import OURS, STOCK, InNetwork, assert_same, layer, moving, step, volume
 
 
 @pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3", "auto"])

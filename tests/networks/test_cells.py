@@ -211,7 +211,6 @@ SCRIPT = """
     import numpy as np, mindspore as ms
     from mindspore import nn
     import bn3d
-from bn3d.mindspore_private import graphs
 
     class Net(nn.Cell):
         def __init__(self):

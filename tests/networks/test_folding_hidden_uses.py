@@ -16,7 +16,7 @@ from mindspore import nn, ops
 
 import bn3d
 from support.folding import Base, assert_folded_alike, randomized, volume
-from support.layers import ways_to_recompute
+from support.single_layers import ways_to_recompute
 
 
 class MixinMethod:

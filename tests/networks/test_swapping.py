@@ -11,8 +11,8 @@ import pytest
 from mindspore import Tensor, amp, nn, ops
 
 import bn3d
-from support.layers import ways_to_recompute
 from support.networks import LookAlike
+from support.single_layers import ways_to_recompute
 
 
 class Other(nn.Cell):

@@ -303,7 +303,7 @@ IN_THE_NEW_MINDSPORE = """
     net = nn.SequentialCell(nn.Conv3d(3, 3, 1), bn3d.BatchNorm3d(3))
     state = bn3d.to_torch_state_dict(net).tensors
     assert bn3d.convert_state_dict(state, net).complete
-    assert bn3d.freeze(net) == ["1"] and bn3d.fold(net).folded == {"1": "0"}
+    assert bn3d.freeze(net) == ["1"] and bn3d.fold(net, ms.Tensor(x)).folded == {"1": "0"}
 """
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+import bn3d
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 # Seconds without a sign of life after which MindSpore gives a process up.
@@ -49,7 +51,9 @@ def msrun(
     logs = folder / "log"
     environment = os.environ | DEAD_AFTER | {"OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    # Not all of sys.path: MindSpore's rewriting tools put folders of their own into it.
+    paths = [str(Path(path).parent) for path in bn3d.__path__]
+    environment["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "mindspore.parallel.cluster.run"]
     command += [f"--worker_num={workers}", f"--local_worker_num={started or workers}"]
     command += ["--node_rank=0", f"--master_port={_free_port()}", f"--log_dir={logs}"]
