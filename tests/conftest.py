@@ -8,6 +8,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore.common.api import _pynative_executor
 
 import bn3d
 import bn3d.backends
@@ -31,6 +32,13 @@ def backend(request, monkeypatch):
     """Runs a test with each backend of a CPU."""
     monkeypatch.setenv(bn3d.backends.ENVIRONMENT_VARIABLE, request.param)
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_gradient_left_open():
+    """An error in a second derivative leaves MindSpore recording: x[0] is a TypeError then."""
+    yield
+    _pynative_executor.clear_res()
 
 
 @pytest.fixture

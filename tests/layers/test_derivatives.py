@@ -4,7 +4,6 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, ops
-from mindspore.common.api import _pynative_executor
 
 from bn3d import reference
 from support.single_layers import GAMMA, OURS, layer, volume
@@ -124,8 +123,6 @@ def test_an_error_in_between_spoils_no_later_gradient(rng):
     with pytest.raises(ValueError, match="channels"):
         ops.grad(penalty)(Tensor(np.ones((1, 2, 1, 1, 1), np.float32)))
     np.testing.assert_array_equal(ops.grad(penalty)(x).asnumpy(), before)
-    # MindSpore 2.7.0 would fail in a later test, at the next custom operator after another error.
-    _pynative_executor.clear_res()
 
 
 @pytest.mark.parametrize("training", [True, False])
