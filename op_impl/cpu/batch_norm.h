@@ -22,21 +22,21 @@ struct Parameters {
   double eps, momentum;
 };
 
-// What the gradient of a training forward needs, C values each: mean and 1/sqrt(variance + eps)
-// of the batch, in double since a mean far from zero has no room in float32; and eps, which the
-// gradient hands on to its own gradient.
+// What the gradient needs of its forward pass, C values each: mean and 1/sqrt(variance + eps), in
+// double since a mean far from zero has no room in float32; gamma as it was, whatever became of the
+// parameter; and eps, for the gradient of the gradient.
 struct Saved {
-  double *mean, *rstd, *eps;
+  double *mean, *rstd, *gamma, *eps;
 };
 
 // Reduce and apply, fused by channel; updates the moving statistics in place.
 void forward_training(const Volume&, const void* x, const Parameters&, void* y, Saved);
 // Grad-reduce and grad-apply, fused by channel.
-void gradient_training(const Volume&, const void* dy, const void* x, ChannelVector gamma, Saved,
-                       void* dx, ChannelVector dgamma, ChannelVector dbeta, ChannelVector eps);
+void gradient_training(const Volume&, const void* dy, const void* x, Saved, void* dx,
+                       ChannelVector dgamma, ChannelVector dbeta);
 
-void forward_inference(const Volume&, const void* x, const Parameters&, void* y);
-void gradient_inference(const Volume&, const void* dy, const void* x, const Parameters&, void* dx,
-                        ChannelVector dgamma, ChannelVector dbeta, ChannelVector rstd);
+void forward_inference(const Volume&, const void* x, const Parameters&, void* y, Saved);
+void gradient_inference(const Volume&, const void* dy, const void* x, Saved, void* dx,
+                        ChannelVector dgamma, ChannelVector dbeta);
 
 }  // namespace bn3d

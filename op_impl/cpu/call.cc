@@ -54,10 +54,10 @@ ChannelVector Call::vector(int i, const char* name, const Volume& volume) const 
   return {params_[i], dtype(i, name)};
 }
 
-double* Call::doubles(int i, const char* name, const Shape& shape) const {
+double* Call::rows(int i, const char* name, const char* dtype, const Shape& shape) const {
   check(i, name);
-  if (shape_of(i, ndims_, shapes_) != shape || std::string(dtypes_[i]) != "int64") {
-    fail(i, name, "must be int64 " + text_of(shape));
+  if (shape_of(i, ndims_, shapes_) != shape || std::string(dtypes_[i]) != dtype) {
+    fail(i, name, std::string("must be ") + dtype + " " + text_of(shape));
   }
   return static_cast<double*>(params_[i]);
 }

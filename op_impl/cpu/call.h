@@ -27,14 +27,21 @@ class Call {
 
   ChannelVector vector(int i, const char* name, const Volume& volume) const;
 
+  double* doubles(int i, const char* name, const Shape& shape) const {
+    return rows(i, name, "float64", shape);
+  }
+
   // Doubles whose bits travel as int64, since MindSpore's mixed precision casts what is floating.
-  double* doubles(int i, const char* name, const Shape& shape) const;
+  double* bits_of_doubles(int i, const char* name, const Shape& shape) const {
+    return rows(i, name, "int64", shape);
+  }
 
   void* data(int i) const { return params_[i]; }
 
  private:
   void check(int i, const char* name) const;
   DType dtype(int i, const char* name) const;
+  double* rows(int i, const char* name, const char* dtype, const Shape& shape) const;
   [[noreturn]] void fail(const std::string& text) const;
   [[noreturn]] void fail(int i, const char* name, const std::string& must) const;
 

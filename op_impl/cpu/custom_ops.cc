@@ -1,11 +1,13 @@
 // The operators for mindspore.ops.Custom(func_type="aot") on a CPU: a block each.
+#include <algorithm>
+
 #include "batch_norm.h"
 #include "registration.h"
 
 using bn3d::Call;
-using bn3d::float64_like;
 using bn3d::like;
-using bn3d::rows_of;
+using bn3d::rows_of_bits;
+using bn3d::rows_of_doubles;
 using bn3d::Volume;
 
 // The four operators: signatures as in python/bn3d/operators.py.
@@ -40,7 +42,7 @@ BN3D_OPERATOR(Bn3dGradApply, 6, like(1)) {
 
 // Inputs first ... first + 4: gamma, beta, moving_mean, moving_variance, settings (eps, momentum).
 static bn3d::Parameters parameters(const Call& call, int first, const Volume& volume) {
-  const double* settings = call.doubles(first + 4, "settings", {2});
+  const double* settings = call.bits_of_doubles(first + 4, "settings", {2});
   return {call.vector(first, "gamma", volume),
           call.vector(first + 1, "beta", volume),
           call.vector(first + 2, "moving_mean", volume),
@@ -49,37 +51,44 @@ static bn3d::Parameters parameters(const Call& call, int first, const Volume& vo
           settings[1]};
 }
 
-constexpr int kSavedRows = 3;  // mean, rstd, eps
+constexpr int kSavedRows = 4;  // mean, rstd, gamma, eps
 
 static bn3d::Saved saved(const Call& call, int i, const Volume& volume) {
-  double* rows = call.doubles(i, "saved", {kSavedRows, volume.channels});
-  return {rows, rows + volume.channels, rows + 2 * volume.channels};
+  const int64_t c = volume.channels;
+  double* rows = call.bits_of_doubles(i, "saved", {kSavedRows, c});
+  return {rows, rows + c, rows + 2 * c, rows + 3 * c};
 }
 
-BN3D_OPERATOR(Bn3dForwardTraining, 6, like(0), rows_of(kSavedRows, 1)) {
+// Inputs: dy, x, gamma, saved. gamma says what dtype its gradient has: its values may have changed
+// since the forward pass. The last output is `saved` as it is, for the gradient of the gradient,
+// which MindSpore's operators compute.
+template <typename Compute>
+static void gradient(const Call& call, Compute compute) {
+  const Volume volume = call.volume(1, "x");
+  call.vector(2, "gamma", volume);
+  double* statistics = call.doubles(7, "statistics", {kSavedRows, volume.channels});
+  const bn3d::Saved of_forward = saved(call, 3, volume);
+  compute(volume, call.same_as(1, 0, "dy"), call.data(1), of_forward, call.same_as(1, 4, "dx"),
+          call.vector(5, "dgamma", volume), call.vector(6, "dbeta", volume));
+  std::copy_n(of_forward.mean, kSavedRows * volume.channels, statistics);
+}
+
+BN3D_OPERATOR(Bn3dForwardTraining, 6, like(0), rows_of_bits(kSavedRows, 1)) {
   const Volume volume = call.volume(0, "x");
   bn3d::forward_training(volume, call.data(0), parameters(call, 1, volume), call.same_as(0, 6, "y"),
                          saved(call, 7, volume));
 }
 
-BN3D_OPERATOR(Bn3dGradientTraining, 4, like(1), like(2), like(2), float64_like(2)) {
-  const Volume volume = call.volume(1, "x");
-  bn3d::gradient_training(volume, call.same_as(1, 0, "dy"), call.data(1),
-                          call.vector(2, "gamma", volume), saved(call, 3, volume),
-                          call.same_as(1, 4, "dx"), call.vector(5, "dgamma", volume),
-                          call.vector(6, "dbeta", volume), call.vector(7, "eps", volume));
+BN3D_OPERATOR(Bn3dGradientTraining, 4, like(1), like(2), like(2), rows_of_doubles(kSavedRows, 2)) {
+  gradient(call, bn3d::gradient_training);
 }
 
-BN3D_OPERATOR(Bn3dForwardInference, 6, like(0)) {
+BN3D_OPERATOR(Bn3dForwardInference, 6, like(0), rows_of_bits(kSavedRows, 1)) {
   const Volume volume = call.volume(0, "x");
   bn3d::forward_inference(volume, call.data(0), parameters(call, 1, volume),
-                          call.same_as(0, 6, "y"));
+                          call.same_as(0, 6, "y"), saved(call, 7, volume));
 }
 
-BN3D_OPERATOR(Bn3dGradientInference, 7, like(1), like(2), like(2), float64_like(2)) {
-  const Volume volume = call.volume(1, "x");
-  bn3d::gradient_inference(volume, call.same_as(1, 0, "dy"), call.data(1),
-                           parameters(call, 2, volume), call.same_as(1, 7, "dx"),
-                           call.vector(8, "dgamma", volume), call.vector(9, "dbeta", volume),
-                           call.vector(10, "rstd", volume));
+BN3D_OPERATOR(Bn3dGradientInference, 4, like(1), like(2), like(2), rows_of_doubles(kSavedRows, 2)) {
+  gradient(call, bn3d::gradient_inference);
 }

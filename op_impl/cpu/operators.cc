@@ -1,4 +1,5 @@
 // The four operators, each for itself.
+#include "apply_channel.h"
 #include "batch_norm.h"
 
 namespace bn3d {
@@ -24,11 +25,8 @@ void reduce(const Volume& volume, const void* x, ChannelVector shift, ChannelVec
 
 void apply(const Volume& volume, const void* x, ChannelVector mean, ChannelVector multiplier,
            ChannelVector offset, void* y) {
-  const Kernels& kernel = kernels(volume.dtype);
   apply_all(volume, [&](int64_t c, Range range) {
-    const Affine affine{mean.get(c), multiplier.get(c), offset.get(c)};
-    kernel.apply(volume.channel(x, c), volume.channel(y, c), volume.layout(), range, affine,
-                 volume.streams());
+    apply_channel(volume, x, y, c, range, {mean.get(c), multiplier.get(c), offset.get(c)});
   });
 }
 
@@ -50,11 +48,9 @@ void grad_reduce(const Volume& volume, const void* dy, const void* x, ChannelVec
 
 void grad_apply(const Volume& volume, const void* dy, const void* x, ChannelVector mean,
                 ChannelVector a, ChannelVector b, ChannelVector c, void* dx) {
-  const Kernels& kernel = kernels(volume.dtype);
   apply_all(volume, [&](int64_t i, Range range) {
-    const GradAffine affine{mean.get(i), 1.0, a.get(i), b.get(i), c.get(i)};
-    kernel.grad_apply(volume.channel(dy, i), volume.channel(x, i), volume.channel(dx, i),
-                      volume.layout(), range, affine, volume.streams());
+    grad_apply_channel(volume, dy, x, dx, i, range,
+                       {mean.get(i), 1.0, a.get(i), b.get(i), c.get(i)});
   });
 }
 

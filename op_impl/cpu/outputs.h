@@ -24,9 +24,9 @@ struct Output {
 };
 
 constexpr Output like(int input) { return {input}; }
-constexpr Output float64_like(int input) { return {input, kNumberTypeFloat64}; }
-// Rows of doubles, whose bits travel as int64.
-constexpr Output rows_of(int rows, int input) { return {input, kNumberTypeInt64, rows}; }
+constexpr Output rows_of_doubles(int rows, int input) { return {input, kNumberTypeFloat64, rows}; }
+// The bits of doubles travel as int64.
+constexpr Output rows_of_bits(int rows, int input) { return {input, kNumberTypeInt64, rows}; }
 
 // MindSpore takes a vector of shapes or dtypes, or the only one.
 template <typename T, size_t kOutputs>

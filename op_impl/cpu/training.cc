@@ -3,6 +3,7 @@
 #include <limits>
 #include <vector>
 
+#include "apply_channel.h"
 #include "batch_norm.h"
 
 namespace bn3d {
@@ -43,6 +44,7 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     return kernel.reduce(channel, volume.layout(), range, first_value(volume, channel));
   };
   const auto finish = [&](int64_t c, const ShiftedSums& sums) {
+    saved.gamma[c] = parameters.gamma.get(c);
     saved.eps[c] = parameters.eps;
     if (count == 0) {
       saved.mean[c] = 0;
@@ -62,16 +64,14 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     }
   };
   const auto apply = [&](int64_t c, Range range) {
-    const double multiplier = parameters.gamma.get(c) * saved.rstd[c];
-    kernel.apply(volume.channel(x, c), volume.channel(y, c), volume.layout(), range,
-                 {saved.mean[c], multiplier, parameters.beta.get(c)}, volume.streams());
+    const double multiplier = saved.gamma[c] * saved.rstd[c];
+    apply_channel(volume, x, y, c, range, {saved.mean[c], multiplier, parameters.beta.get(c)});
   };
   reduce_then_apply<ShiftedSums>(volume, reduce, finish, apply);
 }
 
-void gradient_training(const Volume& volume, const void* dy, const void* x, ChannelVector gamma,
-                       Saved saved, void* dx, ChannelVector dgamma, ChannelVector dbeta,
-                       ChannelVector eps) {
+void gradient_training(const Volume& volume, const void* dy, const void* x, Saved saved, void* dx,
+                       ChannelVector dgamma, ChannelVector dbeta) {
   const Kernels& kernel = kernels(volume.dtype);
   const double count = volume.values() > 0 ? static_cast<double>(volume.values()) : 1;
   std::vector<GradAffine> affine(volume.channels);
@@ -82,15 +82,13 @@ void gradient_training(const Volume& volume, const void* dy, const void* x, Chan
   };
   const auto finish = [&](int64_t c, const GradSums& sums) {
     const double rstd = saved.rstd[c], sum_dy_normalized = sums.dy_centered * rstd;
-    const double a = gamma.get(c) * rstd;
+    const double a = saved.gamma[c] * rstd;
     affine[c] = {saved.mean[c], rstd, a, -a * sum_dy_normalized / count, -a * sums.dy / count};
     dgamma.set(c, sum_dy_normalized);
     dbeta.set(c, sums.dy);
-    eps.set(c, saved.eps[c]);
   };
   const auto apply = [&](int64_t c, Range range) {
-    kernel.grad_apply(volume.channel(dy, c), volume.channel(x, c), volume.channel(dx, c),
-                      volume.layout(), range, affine[c], volume.streams());
+    grad_apply_channel(volume, dy, x, dx, c, range, affine[c]);
   };
   reduce_then_apply<GradSums>(volume, reduce, finish, apply);
 }

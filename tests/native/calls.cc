@@ -14,8 +14,8 @@ const std::vector<EntryPoint>& entry_points() {
       {"Bn3dGradApply", "dxmvvv", "y"},
       {"Bn3dForwardTraining", "xgbmVs", "yR"},
       {"Bn3dGradientTraining", "dxgS", "yccW"},
-      {"Bn3dForwardInference", "xgbmVs", "y"},
-      {"Bn3dGradientInference", "dxgbmVs", "yccW"},
+      {"Bn3dForwardInference", "xgbmVs", "yR"},
+      {"Bn3dGradientInference", "dxgS", "yccW"},
   };
   return all;
 }
@@ -26,7 +26,15 @@ double scale_of(Data data, Type type) {
   const bool wide = type != Type::kFloat16;
   if (data == Data::kTiny) return wide ? 1e-30 : 1e-6;
   if (data == Data::kHuge) return wide ? 1e30 : 1e4;
+  if (data == Data::kSteep) return 1e-6;
+  if (data == Data::kFlat) return wide ? 1e15 : 1e4;
   return 1;
+}
+
+bool steep_or_flat(Data data) { return data == Data::kSteep || data == Data::kFlat; }
+
+double gamma_scale(Data data) {
+  return data == Data::kSteep ? 1e36 : data == Data::kFlat ? 1e-30 : 1;
 }
 
 double subnormal_scale(Type type) {
@@ -72,29 +80,32 @@ void fill_volume(const Case& c, bool gradient, Random* random, Tensor* tensor) {
 Tensor make(const Case& c, char kind, Random* random) {
   const bool volume = kind == 'x' || kind == 'd' || kind == 'y';
   if (kind == 's') return settings(c.eps, c.momentum);
-  if (kind == 'S' || kind == 'R') return Tensor(Type::kInt64, {3, c.shape[1]});
+  if (kind == 'S' || kind == 'R') return Tensor(Type::kInt64, {4, c.shape[1]});
+  if (kind == 'W') return Tensor(Type::kFloat64, {4, c.shape[1]});
   if (volume) {
     Tensor tensor(c.type, c.shape, c.shift);
     if (kind != 'y') fill_volume(c, kind == 'd', random, &tensor);
     return tensor;
   }
   const bool sums = kind == 'w' && c.vectors != Type::kFloat32;
-  const Type type = kind == 'W' || sums ? Type::kFloat64 : c.vectors;
+  const Type type = sums ? Type::kFloat64 : c.vectors;
   Tensor tensor(type, {c.shape[1]});
   for (int64_t i = 0; i < tensor.size(); ++i) {
     const double scale = scale_of(c.data, c.type);
     double value = random->normal();
-    if (kind == 'g') value = 1 + 0.25 * value;
+    if (kind == 'g') value = gamma_scale(c.data) * (1 + 0.25 * value);
     if (kind == 'm') value = center_of(c, i) + 0.1 * scale * value;
-    if (kind == 'V') value = 0.5 + random->uniform();
+    if (kind == 'V')
+      value = (0.5 + random->uniform()) * (steep_or_flat(c.data) ? scale * scale : 1);
     if (c.data == Data::kSubnormal) value = subnormal(type, i, kind == 'm' ? 0 : 1, value);
     tensor.set(i, value);
   }
   return tensor;
 }
 
-// Mean and 1/sqrt(variance + eps) of the volume, roughly: the gradient takes what it is given.
-void fill_saved(const Case& c, const Tensor& x, Tensor* saved) {
+// Mean and 1/sqrt(variance + eps) of the volume, roughly, and another gamma than the input: the
+// gradient takes what it is given.
+void fill_saved(const Case& c, const Tensor& x, Random* random, Tensor* saved) {
   const int64_t channels = c.shape[1];
   for (int64_t i = 0; i < channels; ++i) {
     const bool subnormals = c.data == Data::kSubnormal;
@@ -104,7 +115,9 @@ void fill_saved(const Case& c, const Tensor& x, Tensor* saved) {
     const double squared = spread * spread + c.eps;
     saved->set(i, subnormals ? subnormal(c.type, i, 0, mean) : mean);
     saved->set(channels + i, squared == 0 ? 0 : 1 / std::sqrt(squared));
-    saved->set(2 * channels + i, c.eps);
+    const double gamma = gamma_scale(c.data) * (1 + 0.25 * random->normal());
+    saved->set(2 * channels + i, subnormals ? subnormal(Type::kFloat32, i, 1, gamma) : gamma);
+    saved->set(3 * channels + i, c.eps);
   }
 }
 
@@ -137,7 +150,7 @@ Arguments arguments(const Case& c) {
   Arguments made;
   for (const char kind : c.entry->inputs + c.entry->outputs) {
     made.tensors.push_back(make(c, kind, &random));
-    if (kind == 'S') fill_saved(c, made.tensors[1], &made.tensors.back());
+    if (kind == 'S') fill_saved(c, made.tensors[1], &random, &made.tensors.back());
   }
   return made;
 }

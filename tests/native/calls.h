@@ -10,7 +10,7 @@ namespace bn3d_test {
 
 // Each letter is a tensor. Inputs: x, d (dy): volumes; g, b, m, V: gamma, beta, a mean, a variance;
 // v: any value a channel; s: settings; S: saved. Outputs: y: volume; c: one value a channel of the
-// dtype of gamma, w: float32 or float64, W: float64; R: saved.
+// dtype of gamma, w: float32 or float64; R: saved, W: the same as float64.
 struct EntryPoint {
   const char* name;
   std::string inputs, outputs;
@@ -19,11 +19,23 @@ struct EntryPoint {
 const std::vector<EntryPoint>& entry_points();
 
 // kMasked: a background of one value, where no gradient arrives. kSubnormal: below the normal
-// numbers of each dtype, in every other channel of volumes and in the other ones of vectors.
-enum class Data { kOrdinary, kFarFromZero, kConstant, kMasked, kTiny, kHuge, kSpecial, kSubnormal };
-constexpr Data kAllData[] = {Data::kOrdinary, Data::kFarFromZero, Data::kConstant,
-                             Data::kMasked,   Data::kTiny,        Data::kHuge,
-                             Data::kSpecial,  Data::kSubnormal};
+// numbers of each dtype, in every other channel of volumes and in the other ones of vectors. kSteep
+// and kFlat: gamma/deviation is too large and too small for float32.
+enum class Data {
+  kOrdinary,
+  kFarFromZero,
+  kConstant,
+  kMasked,
+  kTiny,
+  kHuge,
+  kSpecial,
+  kSubnormal,
+  kSteep,
+  kFlat
+};
+constexpr Data kAllData[] = {Data::kOrdinary, Data::kFarFromZero, Data::kConstant, Data::kMasked,
+                             Data::kTiny,     Data::kHuge,        Data::kSpecial,  Data::kSubnormal,
+                             Data::kSteep,    Data::kFlat};
 
 struct Case {
   const EntryPoint* entry;

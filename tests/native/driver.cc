@@ -180,7 +180,7 @@ void compare_all(const Library& library, int64_t most, Report* report) {
                                : seed % 2 ? Type::kFloat32
                                           : Type::kFloat64;
           const double momentum = seed % 5 == 0 ? 1 : seed % 5 == 1 ? 0 : 0.9;
-          const bool no_eps = data == Data::kConstant && seed % 2;
+          const bool no_eps = data == Data::kSteep || (data == Data::kConstant && seed % 2);
           const double eps = no_eps ? 0 : seed % 3 ? 1e-5 : 1e-3;
           check(library,
                 {&entry, type, vectors, shape.shape, data, eps, momentum,

@@ -97,7 +97,10 @@ Argument well_formed(char kind, Type type, const Shape& volume, Bytes* bytes) {
     argument.shape = {2};
   } else if (kind == 'S' || kind == 'R') {
     argument.type = Type::kInt64;
-    argument.shape = {3, volume[1]};
+    argument.shape = {4, volume[1]};
+  } else if (kind == 'W') {
+    argument.type = Type::kFloat64;
+    argument.shape = {4, volume[1]};
   }
   argument.dtype = name_of(argument.type);
   return argument;
@@ -146,7 +149,9 @@ bool acceptable(const std::string& kinds, const std::vector<Argument>& arguments
         break;
       case 'S':
       case 'R':
-        if (a.dtype != "int64" || x.shape.size() < 2 || a.shape != Shape{3, x.shape[1]})
+      case 'W':
+        if (a.dtype != (kinds[i] == 'W' ? "float64" : "int64") || x.shape.size() < 2 ||
+            a.shape != Shape{4, x.shape[1]})
           return false;
         break;
       default:

@@ -58,6 +58,10 @@ void set(Expected* expected, int64_t i, const Tensor& out, double value, double 
   expected->tolerances[i] = tolerance + by_the_way * std::fabs(value);
 }
 
+void copy(const Tensor& in, const Tensor& out, Expected* expected) {
+  for (int64_t i = 0; i < in.size(); ++i) set(expected, i, out, in.get(i), 0);
+}
+
 double largest_distance(const Volume& volume, const Tensor& x, int64_t c, double from) {
   double largest = 0;
   volume.each(c, [&](int64_t i) { largest = std::fmax(largest, std::fabs(x.get(i) - from)); });
@@ -150,7 +154,8 @@ std::vector<Expected> forward_training(const std::vector<Tensor*>& t) {
     apply(volume, c, x, mean, t[1]->get(c) * rstd, t[2]->get(c), spread, y, &outputs[0]);
     set(&outputs[1], c, saved, mean, volume.unit * spread);
     set(&outputs[1], volume.channels + c, saved, rstd, relative * rstd);
-    set(&outputs[1], 2 * volume.channels + c, saved, eps, 0);
+    set(&outputs[1], 2 * volume.channels + c, saved, t[1]->get(c), 0);
+    set(&outputs[1], 3 * volume.channels + c, saved, eps, 0);
     double moving_mean = t[3]->get(c), moving_variance = t[4]->get(c);
     double mean_tolerance = 0, variance_tolerance = 0;
     if (n > 0 && momentum != 1) {
@@ -168,15 +173,16 @@ std::vector<Expected> forward_training(const std::vector<Tensor*>& t) {
 }
 
 std::vector<Expected> gradient_training(const std::vector<Tensor*>& t) {
-  const Tensor &dy = *t[0], &x = *t[1], &gamma = *t[2], &saved = *t[3];
+  const Tensor &dy = *t[0], &x = *t[1], &saved = *t[3];
   const Volume volume(x);
   std::vector<Expected> outputs = {expected_like(*t[4]), expected_like(*t[5]), expected_like(*t[6]),
                                    expected_like(*t[7])};
   const double n = std::fmax(volume.count(), 1);
   for (int64_t c = 0; c < volume.channels; ++c) {
     const double mean = saved.get(c), rstd = saved.get(volume.channels + c);
+    const double gamma = saved.get(2 * volume.channels + c);
     const GradSums sums = grad_sums(volume, c, dy, x, mean);
-    const double a = gamma.get(c) * rstd;
+    const double a = gamma * rstd;
     const double b = -a * rstd * rstd * sums.centered / n, offset = -a * sums.dy / n;
     const double spread = largest_distance(volume, x, c, mean);
     const double more =
@@ -184,36 +190,42 @@ std::vector<Expected> gradient_training(const std::vector<Tensor*>& t) {
     grad_apply(volume, c, dy, x, mean, a, b, offset, more, *t[4], &outputs[0]);
     set(&outputs[1], c, *t[5], sums.centered * rstd, sums.centered_tolerance * rstd);
     set(&outputs[2], c, *t[6], sums.dy, sums.dy_tolerance);
-    set(&outputs[3], c, *t[7], saved.get(2 * volume.channels + c), 0);
   }
+  copy(saved, *t[7], &outputs[3]);
   return outputs;
 }
 
 std::vector<Expected> forward_inference(const std::vector<Tensor*>& t) {
   const double eps = t[5]->get(0);
   const Volume volume(*t[0]);
-  std::vector<Expected> outputs = {expected_like(*t[6])};
+  const Tensor& saved = *t[7];
+  std::vector<Expected> outputs = {expected_like(*t[6]), expected_like(saved)};
   for (int64_t c = 0; c < volume.channels; ++c) {
-    const double multiplier = t[1]->get(c) / std::sqrt(t[4]->get(c) + eps);
-    apply(volume, c, *t[0], t[3]->get(c), multiplier, t[2]->get(c), 0, *t[6], &outputs[0]);
+    const double mean = t[3]->get(c), gamma = t[1]->get(c);
+    const double rstd = 1 / std::sqrt(t[4]->get(c) + eps);
+    apply(volume, c, *t[0], mean, gamma * rstd, t[2]->get(c), 0, *t[6], &outputs[0]);
+    set(&outputs[1], c, saved, mean, 0);
+    set(&outputs[1], volume.channels + c, saved, rstd, 0);
+    set(&outputs[1], 2 * volume.channels + c, saved, gamma, 0);
+    set(&outputs[1], 3 * volume.channels + c, saved, eps, 0);
   }
   return outputs;
 }
 
 std::vector<Expected> gradient_inference(const std::vector<Tensor*>& t) {
-  const Tensor &dy = *t[0], &x = *t[1];
-  const double eps = t[6]->get(0);
+  const Tensor &dy = *t[0], &x = *t[1], &saved = *t[3];
   const Volume volume(x);
-  std::vector<Expected> outputs = {expected_like(*t[7]), expected_like(*t[8]), expected_like(*t[9]),
-                                   expected_like(*t[10])};
+  std::vector<Expected> outputs = {expected_like(*t[4]), expected_like(*t[5]), expected_like(*t[6]),
+                                   expected_like(*t[7])};
   for (int64_t c = 0; c < volume.channels; ++c) {
-    const double rstd = 1 / std::sqrt(t[5]->get(c) + eps);
-    const GradSums sums = grad_sums(volume, c, dy, x, t[4]->get(c));
-    apply(volume, c, dy, 0, t[2]->get(c) * rstd, 0, 0, *t[7], &outputs[0]);
-    set(&outputs[1], c, *t[8], sums.centered * rstd, sums.centered_tolerance * rstd);
-    set(&outputs[2], c, *t[9], sums.dy, sums.dy_tolerance);
-    set(&outputs[3], c, *t[10], rstd, volume.unit * rstd);
+    const double mean = saved.get(c), rstd = saved.get(volume.channels + c);
+    const double gamma = saved.get(2 * volume.channels + c);
+    const GradSums sums = grad_sums(volume, c, dy, x, mean);
+    apply(volume, c, dy, 0, gamma * rstd, 0, 0, *t[4], &outputs[0]);
+    set(&outputs[1], c, *t[5], sums.centered * rstd, sums.centered_tolerance * rstd);
+    set(&outputs[2], c, *t[6], sums.dy, sums.dy_tolerance);
   }
+  copy(saved, *t[7], &outputs[3]);
   return outputs;
 }
 

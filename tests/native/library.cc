@@ -59,7 +59,7 @@ std::vector<Shape> Library::infer(const std::string& name, std::vector<Shape> in
   }
   void* function = symbol(name + "InferShape");
   // MindSpore expects one shape from an operator of one output, else a vector of them.
-  const bool one = name == "Bn3dApply" || name == "Bn3dGradApply" || name == "Bn3dForwardInference";
+  const bool one = name == "Bn3dApply" || name == "Bn3dGradApply";
   if (one) {
     using InferOne = Shape (*)(int*, int64_t**, void*);
     return {reinterpret_cast<InferOne>(function)(ndims.data(), shapes.data(), nullptr)};

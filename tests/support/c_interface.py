@@ -103,7 +103,7 @@ class Layer:
         self.moving_mean = rng.standard_normal(channels).astype(np.float32)
         self.moving_variance = rng.uniform(0.5, 2, channels).astype(np.float32)
         self.settings = settings(eps, momentum)
-        self.saved = np.full((3, channels), np.nan)  # handed over as its bits, like settings
+        self.saved = np.full((4, channels), np.nan)  # handed over as its bits, like settings
 
     def _volume(self, array):
         return array, self.dtype.name
@@ -121,25 +121,22 @@ class Layer:
         return self.dtype.decode(y)
 
     def gradient_training(self):
-        eps = np.zeros(self.gamma.size)
-        inputs = self.gamma, self.saved.view(np.int64)
-        gradients = self._gradient("Bn3dGradientTraining", inputs, eps)
-        assert (eps == self.saved[2]).all()
-        return gradients
+        return self._gradient("Bn3dGradientTraining")
 
     def forward_inference(self):
         y = np.zeros_like(self.x)
-        self._call(
-            "Bn3dForwardInference", self._volume(self.x), *self._parameters(), self._volume(y)
-        )
+        self._call("Bn3dForwardInference", self._volume(self.x), *self._parameters(),
+                   self._volume(y), self.saved.view(np.int64))  # fmt: skip
         return self.dtype.decode(y)
 
     def gradient_inference(self):
-        rstd = np.zeros(self.gamma.size)
-        return self._gradient("Bn3dGradientInference", self._parameters(), rstd)
+        return self._gradient("Bn3dGradientInference")
 
-    def _gradient(self, name, inputs, more):
+    def _gradient(self, name):
         dx, dgamma, dbeta = (np.zeros_like(a) for a in (self.x, self.gamma, self.beta))
-        self._call(name, self._volume(self.dy), self._volume(self.x), *inputs, self._volume(dx),
-                   dgamma, dbeta, more)  # fmt: skip
+        changed, statistics = np.full_like(self.gamma, np.nan), np.zeros_like(self.saved)
+        self._call(name, self._volume(self.dy), self._volume(self.x), changed,
+                   self.saved.view(np.int64), self._volume(dx), dgamma, dbeta,
+                   statistics)  # fmt: skip
+        np.testing.assert_array_equal(statistics, self.saved)
         return self.dtype.decode(dx), dgamma, dbeta

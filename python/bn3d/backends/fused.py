@@ -3,6 +3,10 @@
 Graph mode takes the operators' `bprop`. PyNative mode takes a `Function` around them: there
 MindSpore records and replays a `bprop` as a network of its own, which costs as much as a kernel.
 The gradients have derivatives as well, so second ones are right in either mode.
+
+A forward pass hands `saved` on to its gradient, which takes the values of gamma and of the
+statistics from there: MindSpore keeps parameters by reference, and an optimizer, an assignment or
+another training step may have changed them in between.
 """
 
 from __future__ import annotations
@@ -16,40 +20,52 @@ from bn3d.backends.second_order import (
     gradient_of_gradient_inference,
     gradient_of_gradient_training,
 )
-from bn3d.backends.snapshots import copies
 from bn3d.mindspore_private.functions import Function
 
 __all__ = [
-    "Fused",
-    "bprop_of_inference",
-    "bprop_of_training",
+    "Pass",
+    "bprop_of_forward",
     "differentiable",
     "inference_gradient_bprop",
+    "of_inference",
+    "of_training",
     "training_gradient_bprop",
 ]
 
+_MEAN, _RSTD, _GAMMA, _EPS = range(4)  # the rows of `statistics`
 
-class Fused(NamedTuple):
-    """Four operators. `saved` is what the gradient of a training step needs of its forward pass,
-    in whatever form they agree on; eps and rstd are wide vectors (C,).
+
+class Pass(NamedTuple):
+    """Training or inference: an operator and its gradient. `saved` is `statistics` in whatever
+    form they agree on; `statistics` (4, C) are wide: mean, 1/sqrt(variance + eps), gamma, eps.
 
     Attributes:
-        forward_training: (x, gamma, beta, moving_mean, moving_variance, settings) -> (y, saved);
-            updates the moving statistics.
-        gradient_training: (dy, x, gamma, saved) -> (dx, dgamma, dbeta, eps).
-        forward_inference: (x, gamma, beta, moving_mean, moving_variance, settings) -> y.
-        gradient_inference: (dy, x, gamma, beta, moving_mean, moving_variance, settings)
-            -> (dx, dgamma, dbeta, rstd).
+        forward: (x, gamma, beta, moving_mean, moving_variance, settings) -> (y, saved); in
+            training it updates the moving statistics.
+        gradient: (dy, x, gamma, saved) -> (dx, dgamma, dbeta, statistics); gamma says the dtype
+            of its gradient, and is not read.
+        gradient_of_gradient: (dy, x, gamma, statistics, (d_dx, d_dgamma, d_dbeta)) -> gradients
+            towards (dy, x, gamma), composed of MindSpore's operators.
     """
 
-    forward_training: Callable
-    gradient_training: Callable
-    forward_inference: Callable
-    gradient_inference: Callable
+    forward: Callable
+    gradient: Callable
+    gradient_of_gradient: Callable
 
 
-def differentiable(operators: Fused) -> tuple[Callable, Callable]:
-    """(forward_training, forward_inference) -> y, which PyNative mode can derive twice.
+def of_training(dy, x, gamma, statistics, douts):
+    """`Pass.gradient_of_gradient`. Mean and rstd are functions of x, and are derived as such."""
+    return gradient_of_gradient_training(dy, x, gamma, statistics[_EPS], douts)
+
+
+def of_inference(dy, x, gamma, statistics, douts):
+    """`Pass.gradient_of_gradient`."""
+    mean, rstd = statistics[_MEAN], statistics[_RSTD]
+    return gradient_of_gradient_inference(dy, x, gamma, mean, rstd, douts)
+
+
+def differentiable(operators: Pass) -> Callable:
+    """`forward` -> y, which PyNative mode can derive twice.
 
     Raises:
         RuntimeError: this MindSpore has no `Function`.
@@ -57,77 +73,44 @@ def differentiable(operators: Fused) -> tuple[Callable, Callable]:
     if Function is None:
         raise RuntimeError("this MindSpore has no mindspore.common._Function")
 
-    class ParameterAt(Function):
-        """Earlier values of a parameter; what is derived by them counts as derived by it."""
+    class GammaThen(Function):
+        """gamma as the forward pass had it; what is derived by it counts as derived by gamma."""
 
         @staticmethod
-        def forward(ctx, parameter, values):
-            return ops.concat((values,))
+        def forward(ctx, gamma, statistics):
+            return ops.cast(statistics[_GAMMA], gamma.dtype)
 
         @staticmethod
         def backward(ctx, dout):
             return dout, None
 
-    class TrainingGradient(Function):
+    class Gradient(Function):
         @staticmethod
-        def forward(ctx, dy, x, gamma, gamma_then, saved):
-            *gradients, eps = operators.gradient_training(dy, x, gamma_then, saved)
-            ctx.save_for_backward(dy, x, gamma, gamma_then, eps)
+        def forward(ctx, dy, x, gamma, saved):
+            *gradients, statistics = operators.gradient(dy, x, gamma, saved)
+            ctx.save_for_backward(dy, x, gamma, statistics)
             return tuple(gradients)
 
         @staticmethod
         def backward(ctx, *douts):
-            dy, x, gamma, gamma_then, eps = ctx.saved_tensors
-            gamma = ParameterAt.apply(gamma, gamma_then)
-            return (*gradient_of_gradient_training(dy, x, gamma, eps, douts), None, None)
+            dy, x, gamma, statistics = ctx.saved_tensors
+            gamma = GammaThen.apply(gamma, statistics)
+            return (*operators.gradient_of_gradient(dy, x, gamma, statistics, douts), None)
 
-    class Training(Function):
+    class Forward(Function):
         @staticmethod
         def forward(ctx, x, gamma, *others):
-            (gamma_then,) = copies(gamma)
-            y, saved = operators.forward_training(x, gamma, *others)
-            ctx.save_for_backward(x, gamma, gamma_then, saved)
+            y, saved = operators.forward(x, gamma, *others)
+            ctx.save_for_backward(x, gamma, saved)
             return y
 
         @staticmethod
         def backward(ctx, dy):
-            x, *others = ctx.saved_tensors
-            dx, dgamma, dbeta = TrainingGradient.apply(dy, _cast(x, dy.dtype), *others)
+            x, gamma, saved = ctx.saved_tensors
+            dx, dgamma, dbeta = Gradient.apply(dy, _cast(x, dy.dtype), gamma, saved)
             return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
 
-    class InferenceGradient(Function):
-        @staticmethod
-        def forward(ctx, dy, x, gamma, gamma_then, moving_mean, moving_variance, settings):
-            beta = gamma_then  # no gradient depends on its values
-            *gradients, rstd = operators.gradient_inference(
-                dy, x, gamma_then, beta, moving_mean, moving_variance, settings
-            )
-            ctx.save_for_backward(dy, x, gamma, gamma_then, moving_mean, rstd)
-            return tuple(gradients)
-
-        @staticmethod
-        def backward(ctx, *douts):
-            dy, x, gamma, gamma_then, moving_mean, rstd = ctx.saved_tensors
-            gamma = ParameterAt.apply(gamma, gamma_then)
-            gradients = gradient_of_gradient_inference(dy, x, gamma, moving_mean, rstd, douts)
-            return (*gradients, None, None, None, None)
-
-    class Inference(Function):
-        @staticmethod
-        def forward(ctx, x, gamma, beta, moving_mean, moving_variance, settings):
-            constants = copies(gamma, moving_mean, moving_variance)
-            ctx.save_for_backward(x, gamma, *constants, settings)
-            return operators.forward_inference(
-                x, gamma, beta, moving_mean, moving_variance, settings
-            )
-
-        @staticmethod
-        def backward(ctx, dy):
-            x, *others = ctx.saved_tensors
-            dx, dgamma, dbeta = InferenceGradient.apply(dy, _cast(x, dy.dtype), *others)
-            return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
-
-    return Training.apply, Inference.apply
+    return Forward.apply
 
 
 def _cast(x, dtype):
@@ -137,23 +120,11 @@ def _cast(x, dtype):
     return x if x.dtype == dtype else ops.cast(x, dtype)
 
 
-def bprop_of_training(gradient_training: Callable) -> Callable:
-    """The `bprop` of `Fused.forward_training`."""
+def bprop_of_forward(gradient: Callable) -> Callable:
+    """The `bprop` of `Pass.forward` by `Pass.gradient`."""
 
     def bprop(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
-        dx, dgamma, dbeta, _ = gradient_training(dout[0], x, gamma, out[1])
-        return (dx, dgamma, dbeta, *_zeros_like(moving_mean, moving_variance, settings))
-
-    return bprop
-
-
-def bprop_of_inference(gradient_inference: Callable) -> Callable:
-    """The `bprop` of `Fused.forward_inference`."""
-
-    def bprop(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
-        dx, dgamma, dbeta, _ = gradient_inference(
-            dout, x, gamma, beta, moving_mean, moving_variance, settings
-        )
+        dx, dgamma, dbeta, _ = gradient(dout[0], x, gamma, out[1])
         return (dx, dgamma, dbeta, *_zeros_like(moving_mean, moving_variance, settings))
 
     return bprop
@@ -167,27 +138,20 @@ def training_gradient_bprop(
     out: tuple[Tensor, ...],
     dout: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
-    """The `bprop` of `Fused.gradient_training`. The statistics are functions of x, and are derived
-    as such.
-    """
-    d_dy, d_x, d_gamma = gradient_of_gradient_training(dy, x, gamma, out[3], dout)
-    return (d_dy, d_x, d_gamma, *_zeros_like(saved))
+    """The `bprop` of `Pass.gradient` in training."""
+    return (*of_training(dy, x, gamma, out[3], dout), *_zeros_like(saved))
 
 
 def inference_gradient_bprop(
     dy: Tensor,
     x: Tensor,
     gamma: Tensor,
-    beta: Tensor,
-    moving_mean: Tensor,
-    moving_variance: Tensor,
-    settings: Tensor,
+    saved: Tensor,
     out: tuple[Tensor, ...],
     dout: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
-    """The `bprop` of `Fused.gradient_inference`."""
-    d_dy, d_x, d_gamma = gradient_of_gradient_inference(dy, x, gamma, moving_mean, out[3], dout)
-    return (d_dy, d_x, d_gamma, *_zeros_like(beta, moving_mean, moving_variance, settings))
+    """The `bprop` of `Pass.gradient` in inference."""
+    return (*of_inference(dy, x, gamma, out[3], dout), *_zeros_like(saved))
 
 
 def _zeros_like(*tensors):

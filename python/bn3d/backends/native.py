@@ -1,7 +1,7 @@
 """Backend of the native CPU library, through `mindspore.ops.Custom(func_type="aot")`.
 
-The library's fused operators save what the gradient needs as `saved` (3, C): mean and
-1/sqrt(variance + eps) of the batch, and eps, the bits of doubles in int64 like `settings`.
+The library's fused operators hand on what the gradient needs as `saved` (4, C), the bits of doubles
+in int64 like `settings`; see `bn3d.backends.fused`.
 
 Shapes and dtypes are inferred by the library: inference in Python fails in graph mode where they
 are known only as the graph runs.
@@ -20,11 +20,12 @@ from mindspore.ops import CustomRegOp, DataType
 from bn3d.backends import library
 from bn3d.backends.backend import Backend, Operators
 from bn3d.backends.fused import (
-    Fused,
-    bprop_of_inference,
-    bprop_of_training,
+    Pass,
+    bprop_of_forward,
     differentiable,
     inference_gradient_bprop,
+    of_inference,
+    of_training,
     training_gradient_bprop,
 )
 from bn3d.backends.settings import as_bits
@@ -66,14 +67,14 @@ def _custom(
 _gradient_training = _custom(
     "Bn3dGradientTraining",
     "dy x gamma saved",
-    "dx dgamma dbeta eps",
+    "dx dgamma dbeta statistics",
     training_gradient_bprop,
 )
 
 _gradient_inference = _custom(
     "Bn3dGradientInference",
-    "dy x gamma beta moving_mean moving_variance settings",
-    "dx dgamma dbeta rstd",
+    "dy x gamma saved",
+    "dx dgamma dbeta statistics",
     inference_gradient_bprop,
 )
 
@@ -82,28 +83,28 @@ _forward_training = _custom(
     "Bn3dForwardTraining",
     "x gamma beta moving_mean moving_variance settings",
     "y saved",
-    bprop_of_training(_gradient_training),
+    bprop_of_forward(_gradient_training),
     InPlaceCustom,
 )
 
 _forward_inference = _custom(
     "Bn3dForwardInference",
     "x gamma beta moving_mean moving_variance settings",
-    "y",
-    bprop_of_inference(_gradient_inference),
+    "y saved",
+    bprop_of_forward(_gradient_inference),
 )
 
 
 if Function is not None:
-    _training, _inference = differentiable(
-        Fused(_forward_training, _gradient_training, _forward_inference, _gradient_inference)
-    )
+    _training = differentiable(Pass(_forward_training, _gradient_training, of_training))
+    _inference = differentiable(Pass(_forward_inference, _gradient_inference, of_inference))
 else:  # the operators' bprop serves PyNative mode as well
 
     def _training(*inputs):
         return _forward_training(*inputs)[0]
 
-    _inference = _forward_inference
+    def _inference(*inputs):
+        return _forward_inference(*inputs)[0]
 
 
 def forward_training(
@@ -130,7 +131,7 @@ def forward_inference(
 ) -> Tensor:
     """y, normalised by the moving statistics."""
     if is_compiling():
-        return _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings)
+        return _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings)[0]
     return _inference(x, gamma, beta, moving_mean, moving_variance, settings)
 
 

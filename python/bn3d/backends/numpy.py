@@ -25,11 +25,12 @@ from bn3d.backends import composed
 from bn3d.backends.backend import Backend, Operators
 from bn3d.backends.composed import is_empty
 from bn3d.backends.fused import (
-    Fused,
-    bprop_of_inference,
-    bprop_of_training,
+    Pass,
+    bprop_of_forward,
     differentiable,
     inference_gradient_bprop,
+    of_inference,
+    of_training,
     training_gradient_bprop,
 )
 from bn3d.backends.settings import as_bits
@@ -53,34 +54,34 @@ def _settings(eps: float, momentum: float) -> tuple[Tensor, bool, Any]:
 def _forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     eps, momentum = settings.view(np.float64)
     result = reference.forward_training(x, gamma, beta, moving_mean, moving_variance, eps, momentum)
-    saved = np.stack([result.mean, result.variance, np.full_like(result.mean, eps)])
-    return (
-        result.y.astype(x.dtype),
-        saved.view(np.int64),
-        result.moving_mean,
-        result.moving_variance,
-    )
-
-
-def _gradient_training(dy, x, gamma, saved):
-    mean, variance, eps = saved.view(np.float64)
-    dx, dgamma, dbeta = reference.gradient_training(dy, x, gamma, mean, variance, eps[0])
-    return dx.astype(x.dtype), dgamma, dbeta, eps
+    saved = _saved(result.mean, result.variance, gamma, eps)
+    return result.y.astype(x.dtype), saved, result.moving_mean, result.moving_variance
 
 
 def _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     eps, _ = settings.view(np.float64)
     y = reference.forward_inference(x, gamma, beta, moving_mean, moving_variance, eps)
-    return y.astype(x.dtype)
+    return y.astype(x.dtype), _saved(moving_mean, moving_variance, gamma, eps)
 
 
-def _gradient_inference(dy, x, gamma, beta, moving_mean, moving_variance, settings):
-    eps, _ = settings.view(np.float64)
-    dx, dgamma, dbeta = reference.gradient_inference(
-        dy, x, gamma, moving_mean, moving_variance, eps
-    )
+def _saved(mean, variance, gamma, eps):
+    return np.stack([mean, variance, gamma, np.full_like(mean, eps)]).view(np.int64)
+
+
+def _gradient(judge, dy, x, saved):
+    mean, variance, gamma, eps = saved.view(np.float64)
+    dx, dgamma, dbeta = judge(dy, x, gamma, mean, variance, eps[0])
     with np.errstate(divide="ignore"):
-        return dx.astype(x.dtype), dgamma, dbeta, 1 / np.sqrt(moving_variance + eps)
+        statistics = np.stack([mean, 1 / np.sqrt(variance + eps), gamma, eps])
+    return dx.astype(x.dtype), dgamma, dbeta, statistics
+
+
+def _gradient_training(dy, x, gamma, saved):
+    return _gradient(reference.gradient_training, dy, x, saved)
+
+
+def _gradient_inference(dy, x, gamma, saved):
+    return _gradient(reference.gradient_inference, dy, x, saved)
 
 
 # PyNative mode: NumPy is called as it is.
@@ -95,16 +96,6 @@ def _vectors(*tensors):
     return [_array(tensor).astype(np.float64) for tensor in tensors]
 
 
-def _gradients(arrays, x, gamma):
-    dx, dgamma, dbeta, wide = arrays
-    return (
-        Tensor(dx, x.dtype),
-        Tensor(dgamma, gamma.dtype),
-        Tensor(dbeta, gamma.dtype),
-        Tensor(wide),
-    )
-
-
 def _train(x, gamma, beta, moving_mean, moving_variance, settings):
     bits, updates, _ = settings
     rest = [*_vectors(gamma, beta, moving_mean, moving_variance), bits.asnumpy()]
@@ -115,22 +106,23 @@ def _train(x, gamma, beta, moving_mean, moving_variance, settings):
     return Tensor(y, x.dtype), Tensor(saved)
 
 
-def _derive_training(dy, x, gamma, saved):
-    rest = [*_vectors(gamma), saved.asnumpy()]
-    return _gradients(_gradient_training(_array(dy), _array(x), *rest), x, gamma)
+def _infer(x, gamma, beta, moving_mean, moving_variance, settings):
+    rest = [*_vectors(gamma, beta, moving_mean, moving_variance), settings[0].asnumpy()]
+    y, saved = _forward_inference(_array(x), *rest)
+    return Tensor(y, x.dtype), Tensor(saved)
 
 
-def _infer(x, gamma, beta, moving_mean, moving_variance, bits):
-    rest = [*_vectors(gamma, beta, moving_mean, moving_variance), bits.asnumpy()]
-    return Tensor(_forward_inference(_array(x), *rest), x.dtype)
+def _derive_by(gradient):
+    def derive(dy, x, gamma, saved):
+        arrays = gradient(_array(dy), _array(x), None, saved.asnumpy())
+        dtypes = (x.dtype, gamma.dtype, gamma.dtype, ms.float64)
+        return tuple(map(Tensor, arrays, dtypes))
+
+    return derive
 
 
-def _derive_inference(dy, x, gamma, beta, moving_mean, moving_variance, bits):
-    rest = [*_vectors(gamma, beta, moving_mean, moving_variance), bits.asnumpy()]
-    return _gradients(_gradient_inference(_array(dy), _array(x), *rest), x, gamma)
-
-
-_training, _inference = differentiable(Fused(_train, _derive_training, _infer, _derive_inference))
+_training = differentiable(Pass(_train, _derive_by(_gradient_training), of_training))
+_inference = differentiable(Pass(_infer, _derive_by(_gradient_inference), of_inference))
 
 
 # Graph mode: NumPy is called by operators.
@@ -145,32 +137,30 @@ def _custom(function, out_shape, out_dtype, bprop=None):
     return ops.Custom(function, out_shape, out_dtype, "pyfunc", bprop)
 
 
-_gradient_training_operator = _custom(
-    _gradient_training,
-    lambda dy, x, gamma, saved: (x, gamma, gamma, gamma),
-    lambda dy, x, gamma, saved: (x, ms.float64, ms.float64, ms.float64),
-    training_gradient_bprop,
-)
+def _gradient_operator(gradient, bprop):
+    return _custom(
+        gradient,
+        lambda dy, x, gamma, saved: (x, gamma, gamma, saved),
+        lambda dy, x, gamma, saved: (x, ms.float64, ms.float64, ms.float64),
+        bprop,
+    )
 
-_gradient_inference_operator = _custom(
-    _gradient_inference,
-    lambda dy, x, gamma, beta, mean, variance, bits: (x, gamma, gamma, gamma),
-    lambda dy, x, gamma, beta, mean, variance, bits: (x, ms.float64, ms.float64, ms.float64),
-    inference_gradient_bprop,
-)
+
+_gradient_training_operator = _gradient_operator(_gradient_training, training_gradient_bprop)
+_gradient_inference_operator = _gradient_operator(_gradient_inference, inference_gradient_bprop)
 
 _training_operator = _custom(
     _forward_training,
-    lambda x, gamma, beta, mean, variance, bits: (x, [3, x[1]], gamma, gamma),
+    lambda x, gamma, beta, mean, variance, bits: (x, [4, x[1]], gamma, gamma),
     lambda x, gamma, beta, mean, variance, bits: (x, ms.int64, ms.float64, ms.float64),
-    bprop_of_training(_gradient_training_operator),
+    bprop_of_forward(_gradient_training_operator),
 )
 
 _inference_operator = _custom(
     _forward_inference,
-    lambda x, gamma, beta, mean, variance, bits: x,
-    lambda x, gamma, beta, mean, variance, bits: x,
-    bprop_of_inference(_gradient_inference_operator),
+    lambda x, gamma, beta, mean, variance, bits: (x, [4, x[1]]),
+    lambda x, gamma, beta, mean, variance, bits: (x, ms.int64),
+    bprop_of_forward(_gradient_inference_operator),
 )
 
 
@@ -223,9 +213,9 @@ def forward_inference(
     if not _taken(x):
         return composed.forward_inference(x, gamma, beta, moving_mean, moving_variance, settings[2])
     if not is_compiling():
-        return _inference(x, gamma, beta, moving_mean, moving_variance, settings[0])
+        return _inference(x, gamma, beta, moving_mean, moving_variance, settings)
     vectors = (_wide(gamma), _wide(beta), _wide(moving_mean), _wide(moving_variance))
-    return ops.cast(_inference_operator(_known(x), *vectors, settings[0]), x.dtype)
+    return ops.cast(_inference_operator(_known(x), *vectors, settings[0])[0], x.dtype)
 
 
 def _operator(operator: Operator) -> Callable:

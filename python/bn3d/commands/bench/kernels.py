@@ -22,8 +22,8 @@ _PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance", "settings")
 SIGNATURES: dict[str, tuple[str, ...]] = {
     **{op.type: tuple(tensor.name for tensor in op.inputs + op.outputs) for op in OPERATORS},
     "Bn3dForwardTraining": ("x", *_PARAMETERS, "y", "saved"),
-    "Bn3dForwardInference": ("x", *_PARAMETERS, "y"),
-    "Bn3dGradientTraining": ("dy", "x", "gamma", "saved", "dx", "dgamma", "dbeta", "eps"),
+    "Bn3dForwardInference": ("x", *_PARAMETERS, "y", "saved"),
+    "Bn3dGradientTraining": ("dy", "x", "gamma", "saved", "dx", "dgamma", "dbeta", "statistics"),
 }
 
 
@@ -82,7 +82,8 @@ def _buffers(case: Case) -> dict[str, np.ndarray]:
         **vectors,
         **volumes,
         "settings": np.array([1e-5, 0.9]).view(np.int64),  # eps, momentum
-        "saved": np.ones((3, channels)).view(np.int64),
+        "saved": np.ones((4, channels)).view(np.int64),
+        "statistics": np.zeros((4, channels)),
     }
 
 

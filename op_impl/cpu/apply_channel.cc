@@ -1,0 +1,73 @@
+#include "apply_channel.h"
+
+#include <cfloat>
+#include <cmath>
+
+#include "channel_vector.h"
+
+namespace bn3d {
+
+namespace {
+
+bool overflows(double factor) { return std::isfinite(factor) && std::fabs(factor) > FLT_MAX; }
+bool underflows(double factor) { return factor != 0 && std::fabs(factor) < FLT_MIN; }
+
+// Factors that float does not hold, though the results may be ordinary numbers: gamma/deviation of
+// a channel of huge gamma that is all but constant, or of a tiny gamma and a huge deviation.
+bool needs_double(const Volume& volume, const Affine& affine) {
+  return volume.dtype != DType::kFloat64 &&
+         (overflows(affine.mean) || overflows(affine.multiplier) || overflows(affine.offset) ||
+          underflows(affine.multiplier));
+}
+
+// b and c may underflow: what they are multiplied by is no larger than the root of the count.
+bool needs_double(const Volume& volume, const GradAffine& affine) {
+  return volume.dtype != DType::kFloat64 && (overflows(affine.a) || overflows(affine.b) ||
+                                             overflows(affine.c) || underflows(affine.a));
+}
+
+// One channel's values as double, one by one.
+class Values {
+ public:
+  Values(const Volume& volume, const void* data, int64_t c)
+      : values_{const_cast<void*>(volume.channel(data, c)), volume.dtype},
+        layout_(volume.layout()) {}
+  double get(int64_t i) const { return values_.get(place(i)); }
+  void set(int64_t i, double value) const { values_.set(place(i), value); }
+
+ private:
+  int64_t place(int64_t i) const { return i / layout_.slab * layout_.stride + i % layout_.slab; }
+  ChannelVector values_;
+  ChannelLayout layout_;
+};
+
+}  // namespace
+
+void apply_channel(const Volume& volume, const void* x, void* y, int64_t c, Range range,
+                   const Affine& affine) {
+  if (!needs_double(volume, affine)) {
+    return kernels(volume.dtype)
+        .apply(volume.channel(x, c), volume.channel(y, c), volume.layout(), range, affine,
+               volume.streams());
+  }
+  const Values from(volume, x, c), to(volume, y, c);
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    to.set(i, (from.get(i) - affine.mean) * affine.multiplier + affine.offset);
+  }
+}
+
+void grad_apply_channel(const Volume& volume, const void* dy, const void* x, void* dx, int64_t c,
+                        Range range, const GradAffine& affine) {
+  if (!needs_double(volume, affine)) {
+    return kernels(volume.dtype)
+        .grad_apply(volume.channel(dy, c), volume.channel(x, c), volume.channel(dx, c),
+                    volume.layout(), range, affine, volume.streams());
+  }
+  const Values gradients(volume, dy, c), values(volume, x, c), to(volume, dx, c);
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    const double normalized = (values.get(i) - affine.mean) * affine.rstd;
+    to.set(i, affine.a * gradients.get(i) + affine.b * normalized + affine.c);
+  }
+}
+
+}  // namespace bn3d
