@@ -58,6 +58,32 @@ def test_the_gradient(rng, way, training, what):
         np.testing.assert_allclose(got.asnumpy(), want, rtol=0, atol=3e-6 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("how", ["jit", "graph"])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_gradient_of_what_is_compiled(rng, way, training, how):
+    """The layer alone by `mindspore.jit`, or all of it in graph mode."""
+    x, dy = volume(rng), volume(rng)
+    net = layer(training)
+    parameters = tuple(net.get_parameters())
+    forward = ms.jit(net) if how == "jit" else net
+
+    def loss(x):
+        y = forward(x)
+        for parameter in parameters:
+            ops.assign(parameter, ops.full_like(parameter, 7))
+        return (y * dy).sum()
+
+    ms.set_context(mode=ms.GRAPH_MODE if how == "graph" else ms.PYNATIVE_MODE)
+    try:
+        dx, (dgamma, dbeta) = ms.grad(loss, 0, weights=net.trainable_params())(x)
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert net.bn2d.gamma.asnumpy().tolist() == [7, 7, 7]
+    wanted = judge(x.asnumpy(), dy.asnumpy(), training)
+    for got, want in zip((dx, dgamma, dbeta), wanted, strict=True):
+        np.testing.assert_allclose(got.asnumpy(), want, rtol=0, atol=3e-6 * np.abs(want).max())
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_float64_needs_no_cast_that_would_copy(rng, monkeypatch, training):
     monkeypatch.setenv("BN3D_BACKEND", "composed")

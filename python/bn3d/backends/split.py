@@ -28,7 +28,6 @@ from mindspore import Tensor, ops
 from bn3d.backends import composed, fallback
 from bn3d.backends.backend import Operators
 from bn3d.backends.composed import is_empty
-from bn3d.backends.snapshots import copy
 from bn3d.backends.split_cells import (
     NO_VALUES,
     Group,
@@ -38,7 +37,7 @@ from bn3d.backends.split_cells import (
     at_most_one,
     float32,
 )
-from bn3d.mindspore_private.execution import is_compiling
+from bn3d.mindspore_private.execution import is_compiling, is_recording
 from bn3d.mindspore_private.precision import unmixed
 
 __all__ = ["REDUCTIONS_VARIABLE", "Split", "build", "settings"]
@@ -127,7 +126,7 @@ def build(
         elif is_refused(x.shape, volume.dtype):
             normalize = by_others
         y, mean, rest, variance, _, count, _ = normalize(
-            volume, float32(copy(gamma)), float32(beta), float32(moving_mean), eps, reductions
+            volume, _as_it_is(gamma), float32(beta), float32(moving_mean), eps, reductions
         )
         if momentum < 1:
             spare = at_least_one(count) - 1
@@ -146,17 +145,24 @@ def build(
         settings: tuple[float, float, int],
     ) -> Tensor:
         """y, normalised by the moving statistics. See `bn3d.reference`."""
-        mean, variance = float32(copy(moving_mean)), float32(copy(moving_variance))
+        mean, variance = _as_it_is(moving_mean), _as_it_is(moving_variance)
         volume = taken(x)
         normalize = normalize_by_constants
         if is_empty(x.shape):
             normalize = inference_of_nothing
         elif is_refused(x.shape, volume.dtype):
             normalize = inference_by_others
-        y = normalize(volume, float32(copy(gamma)), float32(beta), mean, variance, settings[0])
+        y = normalize(volume, _as_it_is(gamma), float32(beta), mean, variance, settings[0])
         return ops.cast(y, x.dtype)
 
     return Split(unmixed(forward_training), unmixed(forward_inference))
+
+
+def _as_it_is(parameter):
+    """In float32; a copy where PyNative mode remembers it for a gradient, by reference, and an
+    assignment to the parameter in between would change it.
+    """
+    return float32(ops.concat((parameter,)) if is_recording() else parameter)
 
 
 @ops.constexpr(check=False)

@@ -26,7 +26,7 @@ __all__ = [
 
 _pynative_executor = ask(
     f"{ms.ms_memory_recycle.__module__}._pynative_executor",  # which has moved in 2.9
-    "in PyNative mode each call copies gamma and the statistics, as if a gradient were taken",
+    "in PyNative mode batches that span devices copy gamma and the statistics in each call",
 )
 _isconstant = ask(
     "mindspore.ops.functional.isconstant",

@@ -17,7 +17,6 @@ __all__ = [
     "keep_in_rewrites",
     "leave",
     "unmixed",
-    "unmixed_call",
     "unwrapped",
 ]
 
@@ -100,11 +99,6 @@ class _Unmixed(nn.Cell):
 
     def construct(self, *arguments):
         return self.function(*arguments)
-
-
-def unmixed_call(function: Callable) -> Callable:
-    """A function of tensors, outside of the caller's mixed precision; in PyNative mode only."""
-    return _Unmixed(function)
 
 
 def unmixed(forward: Callable) -> Callable:
