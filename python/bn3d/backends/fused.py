@@ -32,8 +32,6 @@ __all__ = [
     "training_gradient_bprop",
 ]
 
-_MEAN, _RSTD, _GAMMA, _EPS = range(4)  # the rows of `statistics`
-
 
 class Pass(NamedTuple):
     """Training or inference: an operator and its gradient. `saved` is `statistics` in whatever
@@ -55,12 +53,13 @@ class Pass(NamedTuple):
 
 def of_training(dy, x, gamma, statistics, douts):
     """`Pass.gradient_of_gradient`. Mean and rstd are functions of x, and are derived as such."""
-    return gradient_of_gradient_training(dy, x, gamma, statistics[_EPS], douts)
+    _, _, _, eps = ops.unstack(statistics)
+    return gradient_of_gradient_training(dy, x, gamma, eps, douts)
 
 
 def of_inference(dy, x, gamma, statistics, douts):
     """`Pass.gradient_of_gradient`."""
-    mean, rstd = statistics[_MEAN], statistics[_RSTD]
+    mean, rstd, _, _ = ops.unstack(statistics)
     return gradient_of_gradient_inference(dy, x, gamma, mean, rstd, douts)
 
 
@@ -78,7 +77,8 @@ def differentiable(operators: Pass) -> Callable:
 
         @staticmethod
         def forward(ctx, gamma, statistics):
-            return ops.cast(statistics[_GAMMA], gamma.dtype)
+            _, _, then, _ = ops.unstack(statistics)
+            return ops.cast(then, gamma.dtype)
 
         @staticmethod
         def backward(ctx, dout):
