@@ -513,11 +513,21 @@ def test_mixed_precision(level, has_bias):
         assert reason in each
 
 
-def test_mixed_precision_that_wraps_the_inner_layer():
-    net = randomized(Nested(norm=nn.BatchNorm3d(4)))
-    amp.custom_mixed_precision(net, black_list=[nn.BatchNorm2d])
+@pytest.mark.parametrize("how", ["stock", "swapped before", "swapped after", "ours"])
+@pytest.mark.parametrize("listed", [nn.BatchNorm2d, nn.BatchNorm3d], ids=["inner", "whole"])
+def test_mixed_precision_that_leaves_the_norm_in_float32(how, listed):
+    norm = (bn3d.BatchNorm3d if how == "ours" else nn.BatchNorm3d)(4)
+    net = nn.SequentialCell(randomized(Nested(norm=norm)))
+    if how == "swapped before":
+        bn3d.swap(net)
+    amp.custom_mixed_precision(net, black_list=[listed])
+    if how == "swapped after":
+        bn3d.swap(net)
     report = assert_folded_alike(net, volume(), tolerance=1e-2)
-    assert report.folded == {"bn": "conv"}
+    if listed is nn.BatchNorm2d:  # what wraps it is inside of the norm, and goes with it
+        assert report.folded == {"0.bn": "0.conv"}
+    else:  # what wraps it casts to float32 on the way, which the convolution does not
+        assert "of Float16" in report.left["0.bn._backbone"]
 
 
 def test_a_frozen_layer_is_folded_in_training_mode():

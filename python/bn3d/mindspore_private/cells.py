@@ -19,6 +19,7 @@ __all__ = [
     "set_state_with_operators",
     "settings_of_operator",
     "state_without_operators",
+    "use_twins",
 ]
 
 
@@ -65,6 +66,15 @@ def restorer(*cells: nn.Cell) -> Callable[[], None]:
             attributes.clear()
             attributes.update(items)
 
+    return restore
+
+
+def use_twins(*cells: nn.Cell) -> Callable[[], None]:
+    """Let cells compute with other Parameters of the same values; returns what undoes it."""
+    restore = restorer(*cells)
+    for cell in cells:
+        for name, p in own_parameters(cell).items():
+            cell._params[name] = Parameter(p, p.name, p.requires_grad)
     return restore
 
 

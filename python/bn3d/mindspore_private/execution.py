@@ -16,6 +16,7 @@ from mindspore.communication import GlobalComm, get_group_size
 from bn3d.mindspore_private.names import ask
 
 __all__ = [
+    "drop_gradients",
     "is_compiling",
     "is_constant",
     "is_exporting",
@@ -109,6 +110,12 @@ def _is_known_later(_value: object) -> bool:
 class _IsKnown(_is_known_later):  # type: ignore[valid-type, misc]
     def __call__(self, _value: object) -> bool:
         return True
+
+
+def drop_gradients() -> None:
+    """End all recording for gradients, which goes on after an error within `mindspore.grad`."""
+    if _pynative_executor is not None:
+        _pynative_executor.clear_res()
 
 
 # Whether MindSpore compiles the caller, in graph mode or in `mindspore.jit`.

@@ -11,7 +11,7 @@ from types import MethodType
 
 from mindspore import nn
 
-__all__ = ["follow_class", "reason_against"]
+__all__ = ["follow_class", "reason_against", "switch_off"]
 
 
 def reason_against(cell: nn.Cell) -> str | None:
@@ -29,6 +29,11 @@ def follow_class(cell: nn.Cell) -> None:
     if kept is not None:
         holder, name = kept
         setattr(holder, name, cell.construct)
+
+
+def switch_off(cell: nn.Cell) -> None:
+    """Let a backward pass use what the cell computed, until this attribute is put back."""
+    cell._recompute_cell = None
 
 
 def _kept_method(cell: nn.Cell) -> tuple[object, str] | None:

@@ -14,9 +14,11 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
+from bn3d.mindspore_private.cells import use_twins
 from bn3d.mindspore_private.hooks import has_forward_hooks
+from bn3d.mindspore_private.precision import unmixed_call
 from bn3d.networks.cells import cells
 from bn3d.networks.snapshot import Snapshot
 from bn3d.networks.values import decoy, digest, fingerprint
@@ -236,6 +238,9 @@ class _Decoys(Observer):
         if pair is None:
             return None
         self._undo.pop(pair)()  # while they run themselves
+        # A gradient by their parameters then misses them, and the backward pass of another one
+        # needs none that is disguised by then.
+        self._undo[pair] = use_twins(*(inner for _, inner in cells(cell)))
         if cell is pair.writer:
             return None
         got = _only_tensor(args, kwargs)
@@ -245,8 +250,8 @@ class _Decoys(Observer):
             raise _StoppedError
         self._running[pair] = waiting.pop()
         truth = self._running[pair][-1]
-        if truth.shape != got.shape:  # not by an operator: those may cast
-            truth = Tensor(truth.asnumpy().reshape(got.shape))
+        if truth.shape != got.shape:
+            truth = unmixed_call(ops.reshape)(truth, got.shape)
         return (
             tuple(truth if each is got else each for each in args),
             {key: truth if each is got else each for key, each in kwargs.items()},
@@ -259,6 +264,7 @@ class _Decoys(Observer):
         pair = self._pairs.get(id(cell))
         if pair is None:
             return None
+        self._undo.pop(pair)()
         fake = None
         if cell is pair.writer:
             fake = decoy(output, self._noise)

@@ -14,7 +14,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from bn3d.backends import process_groups as groups
 from bn3d.layers.state import detach
 from bn3d.mindspore_private.cells import own_parameters, remove_all, restorer
-from bn3d.mindspore_private.hooks import has_forward_hooks
+from bn3d.mindspore_private.execution import is_recording
+from bn3d.mindspore_private.hooks import has_any, has_forward_hooks
 from bn3d.networks import torch_layers
 from bn3d.networks.cells import cells, check_net, forget_compiled
 from bn3d.networks.experiment import Call, Experiment, Pair
@@ -208,6 +209,9 @@ class _Plan:
 
     def trial(self, pair: Pair, call: Call) -> str | None:
         """See `Plan`: whether the folded layer gives what the two gave."""
+        inner = [cell for each in pair for _, cell in cells(each)]
+        if is_recording() and any(has_any(cell) or cell.has_bprop for cell in inner):
+            return "in a gradient, it or the layer before it has backward hooks or a bprop"
         try:
             if pair not in self._weights:
                 self._weights[pair] = folded_weights(*pair)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import nn
 
-from bn3d.mindspore_private import precision
+from bn3d.mindspore_private import precision, recompute
+from bn3d.mindspore_private.execution import drop_gradients, is_recording
 
 __all__ = ["Observer", "watched"]
 
@@ -54,17 +55,22 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
         other = observer.gives(cell, args, kwargs, output)
         return output if other is None else other
 
+    recording = is_recording()
     mode, jit = ms.get_context("mode"), os.environ.get("MS_JIT")
     try:
         nn.Cell.__call__ = observed
         os.environ["MS_JIT"] = "0"
         ms.set_context(mode=ms.PYNATIVE_MODE)
         for cell in cells:
-            cell.requires_grad = False  # else a run that stops leaves a gradient open
+            # A run is for no gradient but those that the network takes itself.
+            cell.requires_grad = False
+            recompute.switch_off(cell)
         observer.start()
         yield
     finally:
         observer.stop()
+        if is_recording() and not recording:  # it ended within `mindspore.grad`
+            drop_gradients()
         nn.Cell.__call__ = call
         ms.set_context(mode=mode)
         os.environ.pop("MS_JIT", None)
