@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from bn3d.networks.values import arrays, as_bytes, children, fingerprint, is_array
+from bn3d.networks.values import PLAIN, arrays, as_bytes, children, fingerprint, is_array
 
 __all__ = ["Snapshot"]
 
@@ -43,11 +43,8 @@ class Snapshot:
                 self._containers.append((name, vars(value), dict(vars(value))))
                 of_class = [each for kind in type(value).__mro__ for each in vars(kind).items()]
                 held += [each for each in of_class if isinstance(each[1], _CONTAINERS)]
-            waiting += [
-                (_place(name, key), each)
-                for key, each in held or ()
-                if type(each) not in (int, float, str, bool, type(None))
-            ]
+            others = [item for item in held or () if not isinstance(item[1], PLAIN)]
+            waiting += [(_place(name, key), each) for key, each in others]
 
     def changes(self) -> dict[str, Hashable]:
         """What is not as it was, by place, with fingerprints of what it is now."""
@@ -55,10 +52,12 @@ class Snapshot:
         for name, container, before in self._containers:
             if _is_same(container, before):
                 continue
-            now, was = _by_key(container), _by_key(before)
-            for key in (now.keys() | was.keys()) - _OF_ALL_CELLS:
-                if now.get(key) is not was.get(key):
-                    found[_place(name, key)] = fingerprint(now.get(key))
+            if not isinstance(before, dict):
+                found[name] = fingerprint(container)
+                continue
+            for key in (container.keys() | before.keys()) - _OF_ALL_CELLS:
+                if container.get(key) is not before.get(key):
+                    found[_place(name, key)] = fingerprint(container.get(key))
         for name, value, bits, _ in self._arrays:
             if not _same_bits(value, bits):
                 found[name] = fingerprint(value)
@@ -101,10 +100,6 @@ def _is_same(container: Any, before: dict | list) -> bool:
         values = container.values(), before.values()
         return list(container) == list(before) and all(map(operator.is_, *values))
     return all(map(operator.is_, container, before))
-
-
-def _by_key(container: Any) -> dict:
-    return container if isinstance(container, dict) else dict(enumerate(container))
 
 
 def _same_bits(now: Tensor | np.ndarray, before: np.ndarray) -> bool:

@@ -7,7 +7,7 @@ import sys
 import types
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import mindspore as ms
 import numpy as np
@@ -15,6 +15,7 @@ from mindspore import Tensor, nn
 
 __all__ = [
     "OUTSIDE",
+    "PLAIN",
     "arrays",
     "as_bytes",
     "children",
@@ -26,14 +27,20 @@ __all__ = [
 
 # Top-level modules that are no part of a network's own code.
 OUTSIDE = frozenset(sys.stdlib_module_names) - {"__main__"} | {"bn3d", "mindspore", "numpy"}
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
+_SEQUENCES = (list, tuple, set, frozenset, deque)
 
 
 def children(value: object) -> list[tuple[object, object]] | None:
-    """What a container or an object of the network's own holds, with keys; None for all else."""
+    """What a container or an object of the network's own holds, with keys; None for all else.
+
+    Nothing where that is numbers and text only.
+    """
+    if _is_all_plain(value):
+        return []
     if isinstance(value, dict):
         return list(value.items())
-    if isinstance(value, list | tuple | set | frozenset | deque):
+    if isinstance(value, _SEQUENCES):
         return list(enumerate(value))
     own = type(value).__module__.partition(".")[0] not in OUTSIDE
     if isinstance(value, type | types.FunctionType) or not (
@@ -43,6 +50,13 @@ def children(value: object) -> list[tuple[object, object]] | None:
     slots = [name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ())]
     held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
     return list({**held, **getattr(value, "__dict__", {})}.items())
+
+
+def _is_all_plain(value: Any) -> bool:
+    """Whether a container holds numbers and text only. Of millions no step is one of Python's."""
+    if type(value) is dict:
+        return {*map(type, value), *map(type, value.values())}.issubset(PLAIN)
+    return type(value) in _SEQUENCES and set(map(type, value)).issubset(PLAIN)
 
 
 def is_array(value: object) -> TypeGuard[Tensor | np.ndarray]:
@@ -74,8 +88,10 @@ def fingerprint(
         path: ids of what `value` is in.
     """
     kind = type(value).__qualname__
-    if isinstance(value, _PLAIN):
+    if isinstance(value, PLAIN):
         return kind, repr(value)
+    if _is_all_plain(value):
+        return kind, hashlib.sha1(repr(value).encode(), usedforsecurity=False).digest()
     if is_array(value):
         found = digest(value)
         return "array", str(value.dtype), value.shape, (same or {}).get(found, found)
