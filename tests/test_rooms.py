@@ -17,7 +17,15 @@ FLOORS = [
     {"backends"},
     {"opp"},
     {
-        *("operators", "reference", "errors", "outputs", "interrupts", "convolutions"),
+        *(
+            "operators",
+            "reference",
+            "errors",
+            "float_environment",
+            "outputs",
+            "interrupts",
+            "convolutions",
+        ),
         "mindspore_private",
     },
 ]

@@ -5,6 +5,7 @@
 #include "registration.h"
 
 using bn3d::Call;
+using bn3d::kSavedRows;
 using bn3d::like;
 using bn3d::rows_of_bits;
 using bn3d::rows_of_doubles;
@@ -50,8 +51,6 @@ static bn3d::Parameters parameters(const Call& call, int first, const Volume& vo
           settings[0],
           settings[1]};
 }
-
-constexpr int kSavedRows = 4;  // mean, rstd, gamma, eps
 
 static bn3d::Saved saved(const Call& call, int i, const Volume& volume) {
   const int64_t c = volume.channels;

@@ -16,6 +16,8 @@ using Type = int;
 constexpr Type kNumberTypeInt64 = 35;
 constexpr Type kNumberTypeFloat64 = 44;
 
+constexpr int kSavedRows = 4;  // mean, rstd, gamma, eps
+
 // An output with the shape of an input.
 struct Output {
   int input;

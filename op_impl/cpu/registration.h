@@ -16,10 +16,20 @@
 
 #define BN3D_EXPORT extern "C" __attribute__((visibility("default")))
 
+// What MindSpore asks of the outputs, an Output for each.
+#define BN3D_OUTPUTS(name, ...)                                                      \
+  static constexpr bn3d::Output k##name##Outputs[] = {__VA_ARGS__};                  \
+  BN3D_EXPORT auto name##InferShape(int* ndims, int64_t** shapes, void* /*extra*/) { \
+    return bn3d::shapes_of(#name, k##name##Outputs, ndims, shapes);                  \
+  }                                                                                  \
+  BN3D_EXPORT auto name##InferType(std::vector<bn3d::Type> types, void* /*extra*/) { \
+    return bn3d::types_of(k##name##Outputs, types);                                  \
+  }
+
 // BN3D_OPERATOR(name, number of inputs, an Output for each output) { body }: the body takes the
 // tensors from `call` and computes.
 #define BN3D_OPERATOR(name, inputs, ...)                                                     \
-  static constexpr bn3d::Output k##name##Outputs[] = {__VA_ARGS__};                          \
+  BN3D_OUTPUTS(name, __VA_ARGS__)                                                            \
   static void name##Run(const bn3d::Call& call);                                             \
   BN3D_EXPORT int name(int count, void** params, int* ndims, int64_t** shapes,               \
                        const char** dtypes, void* /*stream*/, void* /*extra*/) {             \
@@ -27,11 +37,5 @@
     name##Run({#name, inputs + static_cast<int>(std::size(k##name##Outputs)), count, params, \
                ndims, shapes, dtypes});                                                      \
     return 0;                                                                                \
-  }                                                                                          \
-  BN3D_EXPORT auto name##InferShape(int* ndims, int64_t** shapes, void* /*extra*/) {         \
-    return bn3d::shapes_of(#name, k##name##Outputs, ndims, shapes);                          \
-  }                                                                                          \
-  BN3D_EXPORT auto name##InferType(std::vector<bn3d::Type> types, void* /*extra*/) {         \
-    return bn3d::types_of(k##name##Outputs, types);                                          \
   }                                                                                          \
   static void name##Run(const bn3d::Call& call)

@@ -10,6 +10,7 @@ from bn3d import backends, reference
 from bn3d.commands.verify.check import Case
 from bn3d.commands.verify.operators import check_operator
 from bn3d.operators import OPERATORS
+from support.c_interface import environment
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,6 @@ def test_several_shapes_in_turn(rng, mode, training, dtype):
 
 
 def test_a_shape_that_a_graph_does_not_know(rng):
-    """`pyfunc` copies as many bytes as the first shape had; the composed backend computes."""
     ms.set_context(mode=ms.GRAPH_MODE)
     try:
         layer = bn3d.BatchNorm3d(3).set_train()
@@ -66,6 +66,60 @@ def test_a_shape_that_a_graph_does_not_know(rng):
             np.testing.assert_allclose(layer(ms.Tensor(x)).asnumpy(), want, atol=1e-5)
     finally:
         ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+def test_numpy_itself_computes(mode, monkeypatch):
+    calls = []
+
+    def counted(name):
+        judge = getattr(reference, name)
+
+        def call(*arguments):
+            calls.append(name)
+            return judge(*arguments)
+
+        return call
+
+    for name in ("forward_training", "forward_inference", "gradient_training"):
+        monkeypatch.setattr(reference, name, counted(name))
+    net = Loss(bn3d.BatchNorm3d(3))
+    x = ms.ops.ones((2, 3, 2, 2, 2))
+    net(x, x).asnumpy()
+    ms.grad(net.set_train())(x, x).asnumpy()
+    assert calls == ["forward_inference", "forward_training", "gradient_training"]
+
+
+def test_its_errors_arrive(mode, monkeypatch):
+    def judge(*_):
+        raise ArithmeticError("out of order")
+
+    monkeypatch.setattr(reference, "forward_inference", judge)
+    with pytest.raises((ArithmeticError, RuntimeError), match="out of order"):
+        bn3d.BatchNorm3d(3)(ms.ops.ones((2, 3, 2, 2, 2))).asnumpy()
+
+
+# A subnormal number of each dtype with some digits.
+SUBNORMALS = {ms.float16: 2.0**-20, ms.float32: 2.0**-140, ms.bfloat16: 2.0**-130,
+              ms.float64: 2.0**-1040}  # fmt: skip
+
+
+@pytest.mark.parametrize("flushing", [False, True])
+@pytest.mark.parametrize("dtype", SUBNORMALS)
+def test_subnormal_numbers_count(mode, dtype, flushing):
+    """Also on threads where they do not, as those of MindSpore's graphs."""
+    unit = SUBNORMALS[dtype]
+    integers = np.arange(1.0, 25).reshape(2, 3, 4, 1, 1)
+    layer = bn3d.BatchNorm3d(3, momentum=0.0, eps=0.0)
+    for parameter in layer.get_parameters():
+        parameter.set_dtype(ms.float64)
+    x = ms.Tensor(integers * unit, dtype)
+    with environment(flushing):
+        y = layer.set_train(False)(x)
+        layer.set_train()(x).asnumpy()
+        y = y.asnumpy() if dtype != ms.bfloat16 else y.astype(ms.float32).asnumpy()
+        mean = layer.bn2d.moving_mean.asnumpy()
+    np.testing.assert_array_equal(y.astype(np.float64) / unit, integers)
+    np.testing.assert_allclose(mean / unit, integers.mean((0, 2, 3, 4)), rtol=1e-12)
 
 
 def test_nothing_chooses_it_by_itself(monkeypatch):

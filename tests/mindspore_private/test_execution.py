@@ -18,6 +18,11 @@ from support.single_layers import (
 )
 
 
+@pytest.fixture(params=["native", "numpy"], autouse=True)
+def computed_by(request, monkeypatch):
+    monkeypatch.setenv("BN3D_BACKEND", request.param)
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["network", "layer"])
 def test_recompute_updates_the_statistics_once(rng, mode, whole):
     x = volume(rng)
@@ -108,7 +113,8 @@ def test_inputs_whose_dtype_is_known_at_the_run_only(rng, mode, network, trainin
     for cls in (OURS, STOCK):
         net = network(layer(cls, training))
         results.append([net(x).asnumpy(), *step(net, x), *moving(net)])
-    assert_same(*results)
+    # The loss is a sine, here of up to 60: it multiplies the last digit of stock's float32.
+    assert_same(*results, 5e-5)
 
 
 def test_jit_in_pynative_mode(rng):

@@ -349,7 +349,9 @@ def test_graphs_compiled_around_the_network_follow(around):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="MindSpore captures up to 3.11")
-def test_statistics_are_updated_by_captured_bytecode():
+@pytest.mark.parametrize("computed_by", ["native", "numpy"])
+def test_statistics_are_updated_by_captured_bytecode(monkeypatch, computed_by):
+    monkeypatch.setenv("BN3D_BACKEND", computed_by)
     layer = nn.BatchNorm3d(3).set_train()
     bn3d.swap(layer)
 

@@ -56,7 +56,7 @@ CONTROL, FLUSH = {"x86_64": (7, 0x8040), "aarch64": (0, 1 << 24)}[os.uname().mac
 
 
 @contextlib.contextmanager
-def _environment(flushing):
+def environment(flushing):
     """In the block this thread counts subnormal numbers as 0, as MindSpore's graph threads do,
     or not. The block has to leave that as it is.
     """
@@ -78,7 +78,7 @@ def call(name, *arrays, flushing=False):
     """Call an operator; an array may be (array, dtype name) where NumPy's name is not meant."""
     pairs = [a if isinstance(a, tuple) else (a, str(a.dtype)) for a in arrays]
     prepared = prepare(getattr(library.load().handle, name), *zip(*pairs, strict=True))
-    with _environment(flushing):
+    with environment(flushing):
         prepared()
 
 

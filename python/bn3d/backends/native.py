@@ -34,12 +34,12 @@ from bn3d.mindspore_private.functions import Function
 from bn3d.mindspore_private.operators import InPlaceCustom
 from bn3d.operators import OPERATORS, Operator
 
-__all__ = ["BACKEND"]
+__all__ = ["BACKEND", "custom"]
 
 _LIBRARY = library.load()
 
 
-def _custom(
+def custom(
     name: str,
     inputs: str,
     outputs: str,
@@ -64,14 +64,14 @@ def _custom(
     )
 
 
-_gradient_training = _custom(
+_gradient_training = custom(
     "Bn3dGradientTraining",
     "dy x gamma saved",
     "dx dgamma dbeta statistics",
     training_gradient_bprop,
 )
 
-_gradient_inference = _custom(
+_gradient_inference = custom(
     "Bn3dGradientInference",
     "dy x gamma saved",
     "dx dgamma dbeta statistics",
@@ -79,7 +79,7 @@ _gradient_inference = _custom(
 )
 
 
-_forward_training = _custom(
+_forward_training = custom(
     "Bn3dForwardTraining",
     "x gamma beta moving_mean moving_variance settings",
     "y saved",
@@ -87,7 +87,7 @@ _forward_training = _custom(
     InPlaceCustom,
 )
 
-_forward_inference = _custom(
+_forward_inference = custom(
     "Bn3dForwardInference",
     "x gamma beta moving_mean moving_variance settings",
     "y saved",
@@ -140,7 +140,7 @@ def _operator(operator: Operator) -> ops.Custom:
         " ".join(tensor.name for tensor in tensors)
         for tensors in (operator.inputs, operator.outputs)
     )
-    return _custom(operator.type, inputs, outputs)
+    return custom(operator.type, inputs, outputs)
 
 
 BACKEND = Backend(

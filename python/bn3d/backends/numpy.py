@@ -1,18 +1,12 @@
 """Backend of the judge itself: `bn3d.reference` computes training, inference and both gradients.
 
 It is slow and exact, and there to compare with: `BN3D_BACKEND=numpy` asks for it, and nothing
-chooses it by itself. PyNative mode calls NumPy directly, on any system. Graph mode calls it
-through `mindspore.ops.Custom(func_type="pyfunc")`. What that does not take the composed backend
-computes: empty volumes, shapes that are not known while the graph is compiled, and graphs on other
-systems than Linux.
-
-NumPy knows no bfloat16: such volumes travel as float32. All vectors (C,) travel as float64.
+chooses it by itself. PyNative mode calls NumPy directly, on any system. Graphs call it by operators
+of the native library; where there is no library the composed backend computes them.
 """
 
 from __future__ import annotations
 
-import functools
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -33,39 +27,43 @@ from bn3d.backends.fused import (
     of_training,
     training_gradient_bprop,
 )
+from bn3d.backends.library import LibraryError
 from bn3d.backends.settings import as_bits
-from bn3d.mindspore_private.execution import is_compiling, is_constant
+from bn3d.float_environment import standard_floats
+from bn3d.mindspore_private.execution import is_compiling
+from bn3d.mindspore_private.operators import InPlaceCustom
 from bn3d.operators import OPERATORS, Operator
 
 __all__ = ["BACKEND"]
 
 
-def _settings(eps: float, momentum: float) -> tuple[Tensor, bool, Any]:
-    """Eps and momentum for NumPy, whether the moving statistics change, and the same for the
-    composed backend.
-    """
-    return as_bits(eps, momentum), momentum < 1, composed.BACKEND.settings(eps, momentum)
+def _settings(eps: float, momentum: float) -> tuple[Tensor, Any]:
+    """Eps and momentum for NumPy, and the same for the composed backend."""
+    return as_bits(eps, momentum), composed.BACKEND.settings(eps, momentum)
 
 
-# What NumPy computes. Volumes come and go in their dtype, vectors in float64, `saved` and
-# `settings` as the bits of doubles.
+# What NumPy computes. Results are in float64, for the caller to round; `saved` and `settings` are
+# the bits of doubles.
 
 
 def _forward_training(x, gamma, beta, moving_mean, moving_variance, settings):
     eps, momentum = settings.view(np.float64)
     result = reference.forward_training(x, gamma, beta, moving_mean, moving_variance, eps, momentum)
-    saved = _saved(result.mean, result.variance, gamma, eps)
-    return result.y.astype(x.dtype), saved, result.moving_mean, result.moving_variance
+    moving = result.moving_mean, result.moving_variance
+    if momentum == 1:  # not even a NaN of the batch gets in
+        moving = moving_mean, moving_variance
+    return result.y, _saved(result.mean, result.variance, gamma, eps), *moving
 
 
 def _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings):
     eps, _ = settings.view(np.float64)
     y = reference.forward_inference(x, gamma, beta, moving_mean, moving_variance, eps)
-    return y.astype(x.dtype), _saved(moving_mean, moving_variance, gamma, eps)
+    return y, _saved(moving_mean, moving_variance, gamma, eps)
 
 
 def _saved(mean, variance, gamma, eps):
-    return np.stack([mean, variance, gamma, np.full_like(mean, eps)]).view(np.int64)
+    rows = mean, variance, gamma, np.full_like(mean, eps, np.float64)
+    return np.array(rows, np.float64).view(np.int64)
 
 
 def _gradient(judge, dy, x, saved):
@@ -73,7 +71,7 @@ def _gradient(judge, dy, x, saved):
     dx, dgamma, dbeta = judge(dy, x, gamma, mean, variance, eps[0])
     with np.errstate(divide="ignore"):
         statistics = np.stack([mean, 1 / np.sqrt(variance + eps), gamma, eps])
-    return dx.astype(x.dtype), dgamma, dbeta, statistics
+    return dx, dgamma, dbeta, statistics
 
 
 def _gradient_training(dy, x, gamma, saved):
@@ -88,31 +86,29 @@ def _gradient_inference(dy, x, gamma, saved):
 
 
 def _array(tensor):
-    """A volume in its own dtype or float32."""
+    """The values of a tensor; NumPy knows no bfloat16, which float32 holds."""
     return (ops.cast(tensor, ms.float32) if tensor.dtype == ms.bfloat16 else tensor).asnumpy()
 
 
-def _vectors(*tensors):
-    return [_array(tensor).astype(np.float64) for tensor in tensors]
-
-
-def _train(x, gamma, beta, moving_mean, moving_variance, settings):
-    bits, updates, _ = settings
-    rest = [*_vectors(gamma, beta, moving_mean, moving_variance), bits.asnumpy()]
-    y, saved, mean, variance = _forward_training(_array(x), *rest)
-    if updates:
+@standard_floats()
+def _train(x, gamma, beta, moving_mean, moving_variance, bits):
+    vectors = map(_array, (gamma, beta, moving_mean, moving_variance, bits))
+    y, saved, mean, variance = _forward_training(_array(x), *vectors)
+    if bits.asnumpy().view(np.float64)[1] < 1:
         moving_mean.set_data(Tensor(mean, moving_mean.dtype))
         moving_variance.set_data(Tensor(variance, moving_variance.dtype))
     return Tensor(y, x.dtype), Tensor(saved)
 
 
-def _infer(x, gamma, beta, moving_mean, moving_variance, settings):
-    rest = [*_vectors(gamma, beta, moving_mean, moving_variance), settings[0].asnumpy()]
-    y, saved = _forward_inference(_array(x), *rest)
+@standard_floats()
+def _infer(x, gamma, beta, moving_mean, moving_variance, bits):
+    vectors = map(_array, (gamma, beta, moving_mean, moving_variance, bits))
+    y, saved = _forward_inference(_array(x), *vectors)
     return Tensor(y, x.dtype), Tensor(saved)
 
 
 def _derive_by(gradient):
+    @standard_floats()
     def derive(dy, x, gamma, saved):
         arrays = gradient(_array(dy), _array(x), None, saved.asnumpy())
         dtypes = (x.dtype, gamma.dtype, gamma.dtype, ms.float64)
@@ -125,58 +121,95 @@ _training = differentiable(Pass(_train, _derive_by(_gradient_training), of_train
 _inference = differentiable(Pass(_infer, _derive_by(_gradient_inference), of_inference))
 
 
-# Graph mode: NumPy is called by operators.
+# Graph mode: NumPy is called by operators, which have the tensors of the native backend's.
 
 
-_HAS_CUSTOM = platform.system() == "Linux"
+_FUSED = "x gamma beta moving_mean moving_variance settings"
 
 
-def _custom(function, out_shape, out_dtype, bprop=None):
-    if not _HAS_CUSTOM:
-        return None
-    return ops.Custom(function, out_shape, out_dtype, "pyfunc", bprop)
+def _fused_operators(custom):
+    """Training and inference."""
 
+    def forward(of, function, gradient, gradient_bprop, **arguments):
+        derive = custom(
+            f"Bn3dNumpyGradient{of}",
+            gradient,
+            "dy x gamma saved",
+            "dx dgamma dbeta statistics",
+            bprop=gradient_bprop,
+        )
+        name, bprop = f"Bn3dNumpyForward{of}", bprop_of_forward(derive)
+        return custom(name, function, _FUSED, "y saved", bprop=bprop, **arguments)
 
-def _gradient_operator(gradient, bprop):
-    return _custom(
-        gradient,
-        lambda dy, x, gamma, saved: (x, gamma, gamma, saved),
-        lambda dy, x, gamma, saved: (x, ms.float64, ms.float64, ms.float64),
-        bprop,
+    return (
+        forward(
+            "Training",
+            _forward_training,
+            _gradient_training,
+            training_gradient_bprop,
+            changes=(3, 4),
+            kind=InPlaceCustom,
+        ),
+        forward("Inference", _forward_inference, _gradient_inference, inference_gradient_bprop),
     )
 
 
-_gradient_training_operator = _gradient_operator(_gradient_training, training_gradient_bprop)
-_gradient_inference_operator = _gradient_operator(_gradient_inference, inference_gradient_bprop)
+def _operator(operator: Operator, custom: Callable | None) -> Callable:
+    """One of the four operators, in either mode."""
+    judge = getattr(reference, operator.module.removeprefix("bn3d_"))
+    volume = [tensor.kind for tensor in operator.inputs].index("volume")
+    single = len(operator.outputs) == 1
 
-_training_operator = _custom(
-    _forward_training,
-    lambda x, gamma, beta, mean, variance, bits: (x, [4, x[1]], gamma, gamma),
-    lambda x, gamma, beta, mean, variance, bits: (x, ms.int64, ms.float64, ms.float64),
-    bprop_of_forward(_gradient_training_operator),
-)
+    def compute(*arrays):
+        results = judge(*arrays)
+        return (results,) if single else results
 
-_inference_operator = _custom(
-    _forward_inference,
-    lambda x, gamma, beta, mean, variance, bits: (x, [4, x[1]]),
-    lambda x, gamma, beta, mean, variance, bits: (x, ms.int64),
-    bprop_of_forward(_gradient_inference_operator),
-)
+    def names(tensors):
+        return " ".join(tensor.name for tensor in tensors)
+
+    in_graphs: Any = custom and custom(
+        operator.type.replace("Bn3d", "Bn3dNumpy"),
+        compute,
+        names(operator.inputs),
+        names(operator.outputs),
+    )
+
+    def call(*tensors):
+        if is_compiling():
+            return in_graphs(*tensors)
+        results = standard_floats()(compute)(*map(_array, tensors))
+        dtypes = [
+            tensors[volume].dtype if t.kind == "volume" else ms.float32 for t in operator.outputs
+        ]
+        outputs = tuple(map(Tensor, results, dtypes))
+        return outputs[0] if single else outputs
+
+    return call
 
 
-def _known(x):
-    """A volume as NumPy takes it."""
-    return ops.cast(x, ms.float32) if x.dtype == ms.bfloat16 else x
+def _custom() -> Callable | None:
+    """Makes operators; None where the library is not."""
+    try:
+        from bn3d.backends.python_operators import custom  # noqa: PLC0415
+    except (LibraryError, ValueError, RuntimeError, OSError):
+        return None
+    return custom
 
 
-def _wide(vector):
-    return ops.cast(vector, ms.float64)
+_CUSTOM = _custom()
+_training_operator: Any = None
+_inference_operator: Any = None
+if _CUSTOM is not None:
+    _training_operator, _inference_operator = _fused_operators(_CUSTOM)
 
 
-def _taken(x):
-    if is_compiling() and not (_HAS_CUSTOM and is_constant(x.shape)):
-        return False
-    return not is_empty(x.shape)
+# What the layers call.
+
+
+def _is_composed(x):
+    if is_compiling():
+        return _training_operator is None
+    return is_empty(x.shape)
 
 
 def forward_training(
@@ -185,20 +218,15 @@ def forward_training(
     beta: Tensor,
     moving_mean: Tensor,
     moving_variance: Tensor,
-    settings: tuple[Tensor, bool, Any],
+    settings: tuple[Tensor, Any],
 ) -> tuple[Tensor, ...]:
-    """(y,), normalised by the batch; updates the moving statistics."""
-    if not _taken(x):
-        return composed.forward_training(x, gamma, beta, moving_mean, moving_variance, settings[2])
-    if not is_compiling():
-        return (_training(x, gamma, beta, moving_mean, moving_variance, settings),)
-    bits, updates = settings[0], settings[1]
-    vectors = (_wide(gamma), _wide(beta), _wide(moving_mean), _wide(moving_variance))
-    y, _, mean, variance = _training_operator(_known(x), *vectors, bits)
-    if updates:
-        ops.assign(moving_mean, ops.cast(ops.stop_gradient(mean), moving_mean.dtype))
-        ops.assign(moving_variance, ops.cast(ops.stop_gradient(variance), moving_variance.dtype))
-    return (ops.cast(y, x.dtype),)
+    """(y, ...), normalised by the batch; updates the moving statistics."""
+    inputs = (x, gamma, beta, moving_mean, moving_variance)
+    if _is_composed(x):
+        return composed.forward_training(*inputs, settings[1])
+    if is_compiling():
+        return _training_operator(*inputs, settings[0])
+    return (_training(*inputs, settings[0]),)
 
 
 def forward_inference(
@@ -207,52 +235,15 @@ def forward_inference(
     beta: Tensor,
     moving_mean: Tensor,
     moving_variance: Tensor,
-    settings: tuple[Tensor, bool, Any],
+    settings: tuple[Tensor, Any],
 ) -> Tensor:
     """y, normalised by the moving statistics."""
-    if not _taken(x):
-        return composed.forward_inference(x, gamma, beta, moving_mean, moving_variance, settings[2])
-    if not is_compiling():
-        return _inference(x, gamma, beta, moving_mean, moving_variance, settings)
-    vectors = (_wide(gamma), _wide(beta), _wide(moving_mean), _wide(moving_variance))
-    return ops.cast(_inference_operator(_known(x), *vectors, settings[0])[0], x.dtype)
-
-
-def _operator(operator: Operator) -> Callable:
-    """One of the four operators, in either mode."""
-    judge = getattr(reference, operator.module.removeprefix("bn3d_"))
-    kinds = [tensor.kind for tensor in operator.inputs]
-    volume, channel = kinds.index("volume"), kinds.index("channel")
-
-    @functools.wraps(judge)  # MindSpore counts the arguments of its signature
-    def compute(*arrays):
-        results = judge(*arrays)
-        results = results if isinstance(results, tuple) else (results,)
-        cast = tuple(
-            result.astype(arrays[volume].dtype if tensor.kind == "volume" else np.float32)
-            for tensor, result in zip(operator.outputs, results, strict=True)
-        )
-        return cast if len(cast) > 1 else cast[0]
-
-    def infer(values, of_channel):
-        found = tuple(
-            values[volume] if tensor.kind == "volume" else of_channel for tensor in operator.outputs
-        )
-        return found if len(found) > 1 else found[0]
-
-    custom = _custom(
-        compute,
-        lambda *shapes: infer(shapes, shapes[channel]),
-        lambda *dtypes: infer(dtypes, ms.float32),
-    )
-
-    def call(*tensors):
-        if is_compiling():
-            return custom(*tensors)
-        results = compute(*map(_array, tensors))
-        return tuple(map(Tensor, results)) if isinstance(results, tuple) else Tensor(results)
-
-    return call
+    inputs = (x, gamma, beta, moving_mean, moving_variance)
+    if _is_composed(x):
+        return composed.forward_inference(*inputs, settings[1])
+    if is_compiling():
+        return _inference_operator(*inputs, settings[0])[0]
+    return _inference(*inputs, settings[0])
 
 
 BACKEND = Backend(
@@ -260,6 +251,5 @@ BACKEND = Backend(
     _settings,
     forward_training,
     forward_inference,
-    Operators(*(_operator(operator) for operator in OPERATORS)),
-    dtypes=("float32", "float16", "float64"),
+    Operators(*(_operator(operator, _CUSTOM) for operator in OPERATORS)),
 )
