@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import mindspore as ms
-from mindspore import Tensor, ops
+from mindspore import Parameter, Tensor, ops
 
 from bn3d.backends.backend import Backend, Operators
+from bn3d.mindspore_private.execution import is_compiling
 from bn3d.mindspore_private.precision import unmixed
 
-__all__ = ["AXES", "BACKEND", "channel_mean", "is_empty", "normalize_by", "per_channel"]
+__all__ = ["AXES", "BACKEND", "assign", "channel_mean", "is_empty", "normalize_by", "per_channel"]
 
 AXES = (0, 2, 3, 4)
 
@@ -44,8 +45,11 @@ def forward_training(
     if momentum < 1:
         count = ops.reduce_sum(ops.ones_like(wide), AXES)
         unbiased = variance.reshape(-1) * (count / ops.maximum(count - 1, ops.ones_like(count)))
-        _update(moving_mean, mean.reshape(-1), momentum, count > 0)
-        _update(moving_variance, unbiased, momentum, count > 1)
+        updates = (
+            _update(moving_mean, mean.reshape(-1), momentum, count > 0),
+            _update(moving_variance, unbiased, momentum, count > 1),
+        )
+        y = ops.depend(y, updates)
     return (ops.cast(y, x.dtype),)
 
 
@@ -100,7 +104,9 @@ def grad_apply(dy: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Ten
 def per_channel(vector: Tensor, like: Tensor) -> Tensor:
     """A (C,) vector as (1, C, 1, 1, 1) in the dtype of `like`."""
     # In this order: PyNative mode of 2.10 loses second derivatives towards a Parameter whose first
-    # operator is a cast.
+    # operator is a cast. Graphs reshape no bfloat16 on a CPU.
+    if is_compiling() and vector.dtype == ms.bfloat16:
+        vector = ops.cast(vector, like.dtype)
     return ops.cast(ops.reshape(vector, (1, -1, 1, 1, 1)), like.dtype)
 
 
@@ -165,7 +171,17 @@ def _update(moving, batch, momentum, defined):
     old = ops.cast(moving, batch.dtype)
     new = momentum * old + (1 - momentum) * batch
     new = ops.stop_gradient(ops.select(defined, new, old))
-    ops.assign(moving, ops.cast(new, moving.dtype))
+    return assign(moving, new)
+
+
+def assign(parameter: Parameter, value: Tensor) -> Tensor:
+    """Give a parameter a value of any floating dtype. In graphs the output has to depend on what
+    this returns, or they leave out `copy_`.
+    """
+    value = ops.cast(value, parameter.dtype)
+    if parameter.dtype == ms.bfloat16:
+        return parameter.copy_(value)  # MindSpore's `Assign` has no bfloat16 on a CPU
+    return ops.assign(parameter, value)
 
 
 BACKEND = Backend(
