@@ -22,6 +22,7 @@ SOCS = {
 }
 # One rounding of the result, relative to its largest value. Statistics are always float32.
 TOLERANCE = {"float32": 1e-6, "float16": 2.0**-11 + 1e-6, "bfloat16": 2.0**-8 + 1e-6}
+SMALLEST = np.finfo(np.float32).tiny  # normal number
 
 
 def module_name(operator: Operator, mode: str) -> str:
@@ -110,15 +111,16 @@ def errors(operator: Operator, inputs, outputs) -> list[float]:
     """The largest error of each output, relative to its scale.
 
     The scale of a volume is its largest value, that of a sum the sum of its terms' absolute
-    values: what the rounding of a sum is proportional to, however much its terms cancel.
+    values: what the rounding of a sum is proportional to, however much its terms cancel. Neither
+    is below float32's smallest normal number. A NaN is off by infinity.
     """
     expected = judge(operator, inputs)
     if operator.outputs[0].kind == "volume":
-        scales = [np.abs(value).max() for value in expected]
+        scales = [np.maximum(np.abs(value).max(), SMALLEST) for value in expected]
     else:
         scales = sums_of_absolute_terms(inputs)
     return [
-        float(np.max(np.abs(np.asarray(got, np.float64) - want) / scale))
+        float(np.nan_to_num(np.abs(np.asarray(got, np.float64) - want) / scale, nan=np.inf).max())
         for got, want, scale in zip(outputs, expected, scales, strict=True)
     ]
 
@@ -131,4 +133,4 @@ def sums_of_absolute_terms(inputs):
         terms = dy, dy * centered
     else:
         terms = centered, centered**2
-    return [np.maximum(term.sum((0, 2, 3, 4)), np.finfo(np.float32).tiny) for term in terms]
+    return [np.maximum(term.sum((0, 2, 3, 4)), SMALLEST) for term in terms]

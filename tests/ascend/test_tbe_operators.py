@@ -54,6 +54,20 @@ def test_agrees_with_the_judge(operator, soc, layout, dtype, shape, mean_over_st
     assert all(np.isfinite(array).all() for array in raw)
 
 
+@by_type
+def test_results_that_are_exactly_zero(operator):
+    shape = (2, 3, 1, 2, 3)
+    arguments = engine.descriptions(operator, shape, "NCDHW", "float32")
+    build, _ = compiled(operator, "Ascend910A", arguments)
+    inputs = engine.random_inputs(operator, shape, "float32", 2.0, 0)
+    inputs = {name: np.zeros_like(array) for name, array in inputs.items()}
+    outputs, _ = run(operator, build, inputs, shape, "NCDHW")
+    assert engine.errors(operator, inputs, outputs) == [0.0] * len(outputs)
+    for wrong in (1e-30, np.nan):
+        outputs[-1].flat[0] = wrong
+        assert max(engine.errors(operator, inputs, outputs)) > 1e6
+
+
 @pytest.mark.parametrize(("operator", "soc", "layout", "dtype"), CASES)
 def test_each_soc_gets_its_scheduler_and_never_an_opaque_pattern(operator, soc, layout, dtype):
     arguments = engine.descriptions(operator, (2, 20, 3, 4, 5), layout, dtype)
