@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mindspore import Tensor
 
-__all__ = ["Backend", "Operators"]
+__all__ = ["Backend", "Group", "Operators"]
 
 
 class Operators(NamedTuple):
@@ -53,3 +53,26 @@ class Backend:
     def label(self) -> str:
         """The name, and the variant if there are several: "native, avx2"."""
         return f"{self.name}, {self.variant}" if self.variant else self.name
+
+
+class Group(Protocol):
+    """Devices whose batches count as one, such as `bn3d.backends.synchronised.Group`.
+
+    Vectors are float32 (C,). `count`, the values a channel, comes as a number or a float32
+    tensor (1,) and is returned as such a tensor.
+    """
+
+    def statistics(
+        self, shift: Tensor, first: Tensor, second: Tensor, count: float | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(shift, first, second, count) of all devices from those of each: sums of x - shift
+        and of (x - shift)^2. The shifts of the devices differ; the one returned is common.
+        """
+
+    def sums(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """(first, second), added up over the devices. Calls no Python function that
+        `statistics` calls too: MindSpore 2.10 loses one that two passes of a gradient call.
+        """
+
+    def channel_mean(self, x: Tensor) -> Tensor:
+        """What `bn3d.backends.channels.channel_mean` is for one device, differentiable."""

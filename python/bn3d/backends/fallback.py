@@ -18,7 +18,7 @@ from bn3d.backends.backend import Operators
 from bn3d.errors import first_line
 from bn3d.operators import OPERATORS, Operator
 
-__all__ = ["FALLBACKS", "build", "failure"]
+__all__ = ["FALLBACKS", "NO_VALUES", "build", "failure"]
 
 FALLBACKS: dict[tuple[tuple[int, ...], str], str] = {}
 """Why MindSpore's operators compute volumes of a shape and dtype, all backends together."""
@@ -108,3 +108,32 @@ def _try(operators: Operators, shape: tuple[int, ...], dtype: str) -> None:
 
 def _name(dtype: ms.Type) -> str:
     return str(dtype).lower()
+
+
+# Primitives: MindSpore 2.10 loses a Python function that two passes of a gradient call.
+_zeros_like = ops.ZerosLike()
+_depend = ops.Depend()
+
+
+def _no_sums(x, shift):
+    return _zeros_like(shift), _zeros_like(shift)
+
+
+# A graph leaves out what no result depends on. The collectives of this device would be missing
+# in the group, so what comes of them is passed through.
+
+
+def _no_volume(x, mean, multiplier, offset):
+    return _depend(x, offset)
+
+
+def _no_gradient_sums(dy, x, mean):
+    return _zeros_like(mean), _zeros_like(mean)
+
+
+def _no_gradient(dy, x, mean, a, b, c):
+    return _depend(dy, c)
+
+
+# The operators for a batch without values.
+NO_VALUES = Operators(_no_sums, _no_volume, _no_gradient_sums, _no_gradient)

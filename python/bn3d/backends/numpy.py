@@ -17,7 +17,7 @@ from mindspore import Tensor, ops
 from bn3d import reference
 from bn3d.backends import composed
 from bn3d.backends.backend import Backend, Operators
-from bn3d.backends.composed import is_empty
+from bn3d.backends.channels import is_empty
 from bn3d.backends.fused import (
     Pass,
     bprop_of_forward,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mindspore import Tensor, ops
 
-from bn3d.backends.composed import AXES, channel_mean, is_empty, normalize_by, per_channel
+from bn3d.backends.channels import AXES, channel_mean, is_empty, normalize_by, per_channel
 
 __all__ = [
     "gradient_of_gradient_inference",

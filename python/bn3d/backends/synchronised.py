@@ -27,9 +27,8 @@ from mindspore import nn, ops
 
 from bn3d.backends import split
 from bn3d.backends.backend import Backend
-from bn3d.backends.composed import AXES, is_empty
+from bn3d.backends.channels import AXES, is_empty, values_per_channel
 from bn3d.backends.process_groups import Membership
-from bn3d.backends.split_cells import values_per_channel
 
 __all__ = ["Group", "build", "values_backward", "values_forward"]
 
@@ -54,7 +53,7 @@ def build(backend: Backend, membership: Membership) -> split.Split:
 
 
 class Group(nn.Cell):
-    """Adds up over the devices of a communication group; see `bn3d.backends.split_cells.Group`."""
+    """Adds up over the devices of a communication group; see `bn3d.backends.backend.Group`."""
 
     def __init__(self, membership: Membership) -> None:
         super().__init__(auto_prefix=False)
