@@ -17,6 +17,7 @@ __all__ = [
     "keep_in_rewrites",
     "leave",
     "unmixed",
+    "unmixed_call",
     "unwrapped",
 ]
 
@@ -99,6 +100,11 @@ class _Unmixed(nn.Cell):
 
     def construct(self, *arguments):
         return self.function(*arguments)
+
+
+def unmixed_call(function: Callable) -> Callable:
+    """A function of tensors, outside of the caller's mixed precision; in PyNative mode only."""
+    return _Unmixed(function)
 
 
 def unmixed(forward: Callable) -> Callable:
