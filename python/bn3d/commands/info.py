@@ -110,10 +110,20 @@ def info(probe: bool = False) -> Info:
         probe: also run each operator of the backend once with each dtype, on a small volume. It
             tells whether they compile and run; `bn3d verify` tells whether they are right.
 
+    Returns:
+        What was found, a field each; `str()` of it is what the command `bn3d info` prints.
+
     Raises:
         TypeError: probe is no bool.
         ValueError: BN3D_BACKEND names no backend.
         RuntimeError: BN3D_BACKEND asks for a backend that does not work here.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> bn3d.info(probe=True).ok
+        True
     """
     check_flag("probe", probe)
     choice = backends.choose()

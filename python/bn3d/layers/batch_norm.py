@@ -28,9 +28,9 @@ _DTYPES = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
 
 
 class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
-    r"""Batch normalisation over a volume of shape (N, C, D, H, W), a drop-in for `nn.BatchNorm3d`.
+    """Batch normalisation over a volume of shape (N, C, D, H, W), a drop-in for `nn.BatchNorm3d`.
 
-    .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \gamma + \beta
+        y = (x - E[x]) / sqrt(Var[x] + eps) * gamma + beta
 
     with mean and (biased) variance of each channel over (N, D, H, W) while training, and the
     moving statistics otherwise. Training also updates those:
@@ -69,6 +69,16 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
             "semi_auto_parallel" and "auto_parallel", which split operators.
 
     Formula: Ioffe & Szegedy, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> layer = bn3d.BatchNorm3d(4).set_train()
+        >>> layer(ops.ones((2, 4, 8, 8, 8), ms.float16)).shape
+        (2, 4, 8, 8, 8)
+        >>> layer.bn2d.moving_mean.asnumpy()
+        array([0.1, 0.1, 0.1, 0.1], dtype=float32)
     """
 
     def __init__(
@@ -133,6 +143,15 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         Raises:
             TypeError, ValueError: as the class; ValueError also for momentum None with
                 track_running_stats, because there is no cumulative average here.
+
+        Supported Platforms:
+            ``Ascend`` ``CPU``
+
+        Examples:
+            >>> layer = bn3d.BatchNorm3d.from_torch_args(4, momentum=0.25).set_train()
+            >>> y = layer(ops.ones((2, 4, 8, 8, 8)))
+            >>> layer.bn2d.moving_mean.asnumpy()
+            array([0.25, 0.25, 0.25, 0.25], dtype=float32)
         """
         if not isinstance(bias, bool):
             raise TypeError(f"'bias' must be a bool, got {bias!r} ({type(bias).__name__})")

@@ -48,6 +48,14 @@ class SyncBatchNorm3d(BatchNorm3d):
             not called before the layer was built.
 
     Communication and cost: docs/sync.md.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> layer = bn3d.SyncBatchNorm3d(4).set_train()  # alone it computes as BatchNorm3d
+        >>> layer(ops.ones((2, 4, 8, 8, 8))).shape
+        (2, 4, 8, 8, 8)
     """
 
     process_groups: groups.ProcessGroups = None

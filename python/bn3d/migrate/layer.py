@@ -57,7 +57,10 @@ def from_torch(module: torch.nn.Module, *, momentum: float | None = None) -> Bat
         ValueError: momentum is None or out of range; the module is lazy and has no size yet, or
             its tensors are on "meta" or do not fit together.
 
-    Example:
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
         >>> bn3d.from_torch(torch.nn.BatchNorm3d(8, momentum=0.3)).bn2d.moving_mean.shape
         (8,)
     """
@@ -115,7 +118,10 @@ def to_torch(layer: nn.BatchNorm3d) -> torch.nn.BatchNorm3d | torch.nn.SyncBatch
             of PyTorch's layer normalises by the statistics while it trains; `set_train(False)`
             first.
 
-    Example:
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
         >>> bn3d.to_torch(bn3d.BatchNorm3d(8)).running_var.shape
         torch.Size([8])
     """

@@ -42,6 +42,12 @@ class Conversion:
         filled: names of the target that such a layer of PyTorch does not have, and the values
             that it computes with.
         hint: what would make more names fit, if that is known.
+
+    Examples:
+        >>> state = torch.nn.BatchNorm3d(8).state_dict()
+        >>> conversion = bn3d.convert_state_dict(state, bn3d.BatchNorm3d(8))
+        >>> conversion.complete, conversion.dropped
+        (True, ['num_batches_tracked'])
     """
 
     tensors: dict[str, Any] = field(default_factory=dict)
@@ -115,6 +121,14 @@ class ConversionError(ValueError):
 
     Attributes:
         conversion: what was found; nothing was written.
+
+    Examples:
+        >>> state = {"weight": np.ones(8, np.float32)}
+        >>> try:
+        ...     bn3d.convert_state_dict(state, bn3d.BatchNorm3d(8))
+        ... except bn3d.ConversionError as error:
+        ...     list(error.conversion.missing)
+        ['bn2d.moving_mean', 'bn2d.moving_variance', 'bn2d.beta']
     """
 
     def __init__(self, conversion: Conversion):

@@ -65,7 +65,10 @@ def convert_state_dict(
         OSError, TypeError, ValueError: bad arguments, unreadable files.
         ImportError: `source` is a file of `torch.save` and PyTorch is not installed.
 
-    Example:
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
         >>> module = torch.nn.Sequential(torch.nn.Conv3d(1, 8, 3), torch.nn.BatchNorm3d(8))
         >>> net = nn.SequentialCell(nn.Conv3d(1, 8, 3, has_bias=True), bn3d.BatchNorm3d(8))
         >>> print(bn3d.convert_state_dict(module.state_dict(), net))

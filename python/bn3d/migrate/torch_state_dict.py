@@ -61,7 +61,10 @@ def to_torch_state_dict(
         OSError, TypeError, ValueError: bad arguments, unreadable files.
         ImportError: PyTorch is not installed.
 
-    Example:
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
         >>> net = nn.SequentialCell(nn.Conv3d(1, 8, 3, has_bias=True), bn3d.BatchNorm3d(8))
         >>> module = torch.nn.Sequential(torch.nn.Conv3d(1, 8, 3), torch.nn.BatchNorm3d(8))
         >>> module.load_state_dict(bn3d.to_torch_state_dict(net, like=module).tensors)

@@ -94,6 +94,11 @@ class CrossCheck:
         layers: a check for each layer, worst first.
         training: whether a backward pass ran, too.
         notes: what was not checked, and why.
+
+    Examples:
+        >>> check = bn3d.cross_check(bn3d.BatchNorm3d(8), ops.ones((2, 8, 4, 4, 4)))
+        >>> check.ok, check.training
+        (True, False)
     """
 
     layers: list[LayerCheck]

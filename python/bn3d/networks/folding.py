@@ -48,6 +48,11 @@ class FoldReport:
             largest value; None if nothing is folded.
         one_way: by file and function, the lines of conditions in the network's own code that
             went one way only. Nothing is known of the other way.
+
+    Examples:
+        >>> net = nn.SequentialCell(nn.ReLU(), nn.BatchNorm3d(1)).set_train(False)
+        >>> list(bn3d.fold(net, ops.ones((1, 1, 8, 8, 8))).left)
+        ['1']
     """
 
     folded: dict[str, str] = field(default_factory=dict)
@@ -107,6 +112,14 @@ def fold(net: nn.Cell, *inputs: object, run: Callable[[], object] | None = None)
         ValueError: `run` returns no Tensor.
 
     What the network raises on these inputs is raised; nothing has changed then.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> net = nn.SequentialCell(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8)).set_train(False)
+        >>> bn3d.fold(net, ops.ones((1, 1, 8, 8, 8))).folded
+        {'1': '0'}
     """
     check_net(net)
     run = _runner(net, inputs, run)

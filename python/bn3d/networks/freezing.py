@@ -51,6 +51,13 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
             stock layer with PyTorch's arguments.
 
     Nothing was changed when it raises.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> bn3d.freeze(nn.SequentialCell(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8)))
+        ['1']
     """
     if not isinstance(affine, bool):
         raise TypeError(f"'affine' must be a bool, got {affine!r} ({type(affine).__name__})")
@@ -98,11 +105,22 @@ def unfreeze(net: nn.Cell) -> list[str]:
     """Undo `freeze`: what was trained before it is trained again. Gamma and beta that are also
     in a layer elsewhere, which is still frozen with `affine=True`, stay frozen with it.
 
+    Args:
+        net: the network, or a bare layer.
+
     Returns:
         The names of the layers that were frozen.
 
     Raises:
         TypeError: `net` is no Cell.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> net = nn.SequentialCell(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8))
+        >>> bn3d.freeze(net) == bn3d.unfreeze(net)
+        True
     """
     frozen = [(name, unwrapped(layer)) for name, layer in _layers(net) if is_frozen(layer)]
     if not frozen:

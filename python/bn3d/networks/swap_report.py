@@ -20,6 +20,11 @@ class SwapReport:
         already: names of the cells that needed no change.
         left: names of the cells that were left alone, and why.
         done: what the changed ones do now.
+
+    Examples:
+        >>> report = bn3d.swap(nn.SequentialCell(nn.BatchNorm3d(8), bn3d.BatchNorm3d(8)))
+        >>> report.changed, report.already, report.left
+        (['0'], ['1'], {})
     """
 
     changed: list[str] = field(default_factory=list)

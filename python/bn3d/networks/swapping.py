@@ -91,6 +91,16 @@ def swap(
             like `nn.BatchNorm3d`; BN3D_BACKEND or BN3D_REDUCTIONS has an unknown value.
 
     Nothing was changed when it raises.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> net = nn.SequentialCell(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8))
+        >>> print(bn3d.swap(net))
+        1 of 1 BatchNorm3d now compute with bn3d (...): 1
+        >>> isinstance(net[1], bn3d.BatchNorm3d)
+        True
     """
     also = _check(net, also)
     _check_sync(sync, process_groups)
@@ -154,8 +164,25 @@ def restore(net: nn.Cell) -> SwapReport:
     `bn3d.BatchNorm3d` is what it was, or becomes it again. Compiled graphs compile again. A frozen
     layer with PyTorch's arguments is left, with a warning: `unfreeze` it first.
 
+    Args:
+        net: the network, or a bare layer.
+
+    Returns:
+        What was changed, what not, and why.
+
     Raises:
         TypeError: `net` is no Cell.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+
+    Examples:
+        >>> net = nn.SequentialCell(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8))
+        >>> report = bn3d.swap(net)
+        >>> print(bn3d.restore(net))
+        1 of 1 BatchNorm3d are MindSpore's own again: 1
+        >>> type(net[1])
+        <class 'mindspore.nn.layer.normalization.BatchNorm3d'>
     """
     _check(net, ())
     report = SwapReport(done="are MindSpore's own again")
