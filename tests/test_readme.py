@@ -1,0 +1,91 @@
+"""README, in both languages: its code runs and prints what it says, its badges are true."""
+
+from __future__ import annotations
+
+import copy
+import re
+import runpy
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+
+import bn3d
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    tomllib = pytest.importorskip("pip._vendor.tomli")
+
+ROOT = Path(__file__).parents[1]
+READMES = [ROOT / "README.md", ROOT / "README_CN.md"]
+BLOCK = re.compile(r"^```python\n(.*?)^```\n+((?: {4}\S[^\n]*\n)*)", re.MULTILINE | re.DOTALL)
+EQUATION = "moving_mean = momentum * moving_mean"  # says what a layer computes, runs not
+
+
+class ResNet3D(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8)
+
+    def construct(self, x):
+        return self.bn(self.conv(x))
+
+
+def pattern(shown: str) -> str:
+    """What may be printed where this is shown: any instruction set, any error up to 4 ulp, and
+    anything for "...".
+    """
+    text = re.escape(shown.rstrip()).replace(re.escape("..."), ".*").replace("avx2", r"\w+")
+    return re.sub(r"\b[0-3]\\\.\d+", r"(?:[0-3]\\.\\d+|0|[0-9.]+e-\\d+)", text)
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: path.name)
+def test_its_code_runs_and_prints_what_it_says(path, capsys):
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    names = {"ResNet3D": ResNet3D, "copy": copy}
+    blocks = BLOCK.findall(path.read_text(encoding="utf-8"))
+    assert len(blocks) == 4
+    assert sum(bool(shown) for _, shown in blocks) == 1
+    for code, shown in blocks:
+        if EQUATION in code:
+            continue
+        capsys.readouterr()
+        exec(code, names)
+        if shown:
+            assert len(code.splitlines()) <= 10
+            printed = capsys.readouterr().out.splitlines()
+            lines = [line[4:] for line in shown.splitlines()]
+            for line, expected in zip(printed, lines, strict=True):
+                assert re.fullmatch(pattern(expected), line)
+
+
+def test_a_wrong_line_is_found():
+    assert not re.fullmatch(pattern("1 of 1 (native, avx2)"), "1 of 2 (native, avx2)")
+    assert not re.fullmatch(pattern("ulp: y 1.12, ..."), "ulp: y 9.5, mean 1")
+    assert re.fullmatch(pattern("ulp: y 1.12, ..."), "ulp: y 1.34, mean 1")
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: path.name)
+def test_badges_are_true(path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    badges = dict(re.findall(r"img\.shields\.io/badge/(\w+)-(.*)-\w+\)", path.read_text("utf-8")))
+    python, mindspore = project["requires-python"], project["dependencies"][0]
+    assert badges["bn3d"] == bn3d.__version__
+    assert badges["licence"].replace("--", "-") == project["license"]
+    for said, required in ((badges["Python"], python), (badges["MindSpore"], mindspore)):
+        first, last = said.split("_to_")
+        major, minor = last.split(".")
+        assert required.endswith(f">={first},<{major}.{int(minor) + 1}")
+
+
+def test_the_picture_is_of_what_the_layers_compute():
+    """Stock loses the brain, bn3d does not."""
+    pytest.importorskip("nilearn")
+    script = runpy.run_path(str(ROOT / "scripts" / "picture.py"))
+    results = script["normalised"](script["volume"]())
+    errors = {name: np.abs(y - results["float64"]).max() for name, y in results.items()}
+    assert errors["nn.BatchNorm3d"] > 1
+    assert errors["bn3d.BatchNorm3d"] < 1e-6
