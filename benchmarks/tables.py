@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "fast_cpu.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "README_CN.md", ROOT / "docs" / "fast_cpu.md")
 MODES = {"GRAPH_MODE": "graph", "PYNATIVE_MODE": "PyNative"}
 
 

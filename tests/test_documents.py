@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import runpy
+from collections import Counter
 from pathlib import Path
 
 import mindspore as ms
+import pytest
 
 import bn3d
 
@@ -84,19 +86,61 @@ def test_links_lead_somewhere():
 
 def test_nobody_is_sent_to_an_index_for_bn3d():
     """It is not published: it is installed from its sources."""
-    published = re.compile(r"pip install[^&\n]*\bbn3d\b")
+    published = re.compile(r"pip install[^&\n`]*\bbn3d\b")
     assert len(TEXTS) > 50
     assert not [path for path in TEXTS if published.search(path.read_text(encoding="utf-8"))]
 
 
-def test_both_languages_have_the_same_blocks_and_table_rows():
-    english = (DOCS / "pytorch_differences.md").read_text(encoding="utf-8")
-    chinese = (DOCS / "pytorch_differences.zh.md").read_text(encoding="utf-8")
-    blocks = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    assert len(blocks.findall(english)) > 20
-    assert blocks.findall(chinese) == blocks.findall(english)
-    shape = re.compile(r"^(#+|\|)", re.MULTILINE)
-    assert shape.findall(chinese) == shape.findall(english)
+# Each in English and in Chinese.
+TWINS = [(ROOT / "README.md", ROOT / "README_CN.md")]
+TWINS += [(p.with_name(p.name.replace(".zh.", ".")), p) for p in sorted(DOCS.rglob("*.zh.md"))]
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*[⁰¹²³⁴-⁹]*")
+
+
+def sections(path):
+    """Of each heading its level, the commands and code below it, the kinds of lines, the numbers.
+
+    Comments of commands are translated, Python's are not; links lead to the other language.
+    """
+    text = re.sub(r"\]\([^)]*\)|<!--.*?-->", "]", path.read_text(encoding="utf-8"))
+    for section in re.split(r"^(?=#+ )", text, flags=re.MULTILINE):
+        fences = re.findall(r"^ *```.*?^ *```$", section, re.MULTILINE | re.DOTALL)
+        prose = re.sub(r"^ *```.*?^ *```$", "", section, flags=re.MULTILINE | re.DOTALL)
+        commands = [c.partition(" #")[0].rstrip() for c in re.findall(r"^ {4}\S.*", prose, re.M)]
+        prose = re.sub(r"^ {4}\S.*", "", prose, flags=re.MULTILINE)
+        yield {
+            "heading": section.partition("\n")[0],
+            "level": re.match("#*", section)[0],
+            "code": fences,
+            "commands": [command for command in commands if command],
+            "rows and items": re.findall(r"^ *(\||- |\d\. )", prose, re.MULTILINE),
+            "columns": [line.count("|") for line in prose.splitlines() if line.startswith("|")],
+            "numbers": sorted(NUMBER.findall(prose)),
+        }
+
+
+def test_documents_for_users_are_in_both_languages():
+    chinese = {path.name for _, path in TWINS}
+    for name in ("index", "ascend", "ascend_reference", "pytorch_differences"):
+        assert f"{name}.zh.md" in chinese
+
+
+@pytest.mark.parametrize("english, chinese", TWINS, ids=lambda path: path.name)
+def test_both_languages_have_the_same_headings_commands_and_numbers(english, chinese):
+    assert [s["level"] for s in sections(chinese)] == [s["level"] for s in sections(english)]
+    for ours, theirs in zip(sections(english), sections(chinese), strict=True):
+        missing, more = Counter(ours["numbers"]), Counter(theirs["numbers"])
+        assert (ours["heading"], missing - more, more - missing) == (ours["heading"], {}, {})
+        assert {**theirs, "heading": ""} == {**ours, "heading": ""}
+
+
+def test_another_number_or_command_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A\n\n3 of 4\n\n    run --it   # now\n", encoding="utf-8")
+    (first, section) = sections(page)
+    assert section["numbers"] == ["3", "4"]
+    assert section["commands"] == ["    run --it"]
+    assert not first["numbers"]
 
 
 def test_the_script_of_the_table_of_reductions_runs():
