@@ -33,8 +33,8 @@ class SyncBatchNorm3d(BatchNorm3d):
     does and communicates nothing, whether or not `mindspore.communication` is initialised.
 
     Args:
-        num_features, eps, momentum, affine, gamma_init, beta_init, moving_mean_init,
-            moving_var_init, use_batch_statistics, dtype: see `BatchNorm3d`.
+        num_features, eps, momentum, affine, use_batch_statistics, dtype: see `BatchNorm3d`.
+        gamma_init, beta_init, moving_mean_init, moving_var_init: see `BatchNorm3d`.
         process_groups: lists of ranks, each a group that shares its statistics, such as
             [[0, 1], [2, 3]]; a rank in none of them is alone. None (default): all devices.
 
