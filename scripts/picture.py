@@ -60,21 +60,22 @@ def draw(x: np.ndarray, path: Path) -> None:
 
     def show(axis, values, title, **options):
         coronal = values[0, 0, cut[2], values.shape[3] // 2, cut[4]]
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title, fontsize=15)
         return axis.imshow(coronal.T, origin="lower", interpolation="none", **options)
 
     grey = {"cmap": "gray", "vmin": truth.min(), "vmax": truth.max()}
     differences = {name: np.abs(y - truth) for name, y in results.items()}
     heat = {"cmap": "magma", "vmin": 0, "vmax": max(each.max() for each in differences.values())}
-    show(axes[0, 0], truth, "y in float64", **grey)
+    show(axes[0, 0], truth, "float64", **grey)
     for column, (name, y) in enumerate(results.items(), 1):
-        show(axes[0, column], y, f"y of {name}, float32", **grey)
-        worst = f"its difference: at most {differences[name].max():.2g}"
+        show(axes[0, column], y, name, **grey)
+        worst = f"off by up to {differences[name].max():.2g}"
         image = show(axes[1, column], differences[name], worst, **heat)
-    said = f"x: mean {MEAN}, standard deviation 1,\n{' x '.join(map(str, x.shape[2:]))} values"
-    axes[1, 0].text(0.5, 0.8, said, ha="center", fontsize=11, transform=axes[1, 0].transAxes)
+    said = f"x: mean {MEAN},\nstandard deviation 1"
+    axes[1, 0].text(0.5, 0.75, said, ha="center", fontsize=15, transform=axes[1, 0].transAxes)
     scale = axes[1, 0].inset_axes((0.1, 0.35, 0.8, 0.06))
-    figure.colorbar(image, cax=scale, orientation="horizontal", label="difference to float64")
+    figure.colorbar(image, cax=scale, orientation="horizontal")
+    scale.set_xlabel("difference to float64", fontsize=13)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
