@@ -37,7 +37,7 @@ def _without_typer(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"bn3d {__version__}")
     commands = parser.add_subparsers(dest="command")
     info = commands.add_parser("info", help="versions, the backend that computes, what is missing")
-    info.add_argument("--json", metavar="FILE", help="write it there as JSON, - for the output")
+    info.add_argument("--json", metavar="FILE|-", help="write it there as JSON, - prints it")
     info.add_argument(
         "--probe", action="store_true", help="run each operator once too; exit code 1 if one fails"
     )

@@ -94,7 +94,8 @@ def _wait() -> None:
 
 
 def _say(line: str) -> None:
-    show_cursor = "\x1b[?25h\n" if os.isatty(2) else ""  # a progress bar hides it
+    bar = os.isatty(2) and os.environ.get("TERM") != "dumb"
+    show_cursor = "\x1b[?25h\n" if bar else ""  # a progress bar hides it
     with suppress(OSError):
         os.write(2, f"{show_cursor}{line}\n".encode())
 

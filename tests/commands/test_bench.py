@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import typer
-from rich.console import Console
 from typer.testing import CliRunner
 
 from bn3d.commands.bench import command, run
@@ -129,21 +129,57 @@ def test_a_shape_that_is_none_is_refused():
     assert "five positive numbers" in done.output
 
 
+def shown(capsys, quick=False, load=0.0, spread=0.1) -> str:
+    """What `bench` prints of one row."""
+    measured = {**row((1, 32, 64, 64, 64), bn3d=1.0, stock=2.0), "other_load_cores": load}
+    for timing in measured["milliseconds"].values():
+        timing.update(p20=timing["p50"], p80=timing["p50"] * (1 + spread))
+    measured["refused"] = {"torch": "ModuleNotFoundError: No module named 'torch'"}
+    result = {"layers": [measured], "kernels": [], "ratios": ratios([measured])}
+    run._print(result, profile=False, quick=quick)
+    return capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "quick, load, said",
     [
         (True, 0.0, "No summary: this was a quick run"),
-        (False, 0.3, "No summary: the machine was busy"),
-        (False, 0.1, "bn3d is faster by"),
+        (False, 0.21, "Not measured: the machine is busy (other work kept up to 0.21 cores busy"),
+        (True, 0.21, "Not measured: the machine is busy"),
+        (False, float("nan"), "other work kept an unknown number of cores busy"),
+        (False, 0.2, "bn3d is faster by"),
     ],
 )
 def test_a_summary_of_nothing_but_a_whole_run_on_a_quiet_machine(quick, load, said, capsys):
-    measured = {**row((1, 32, 64, 64, 64), bn3d=1.0, stock=2.0), "other_load_cores": load}
-    for timing in measured["milliseconds"].values():
-        timing.update(p20=1.0, p80=1.0)
-    measured["refused"] = {"torch": "ModuleNotFoundError", "copy": "not measured"}
-    result = {"layers": [measured], "kernels": [], "ratios": ratios([measured])}
-    run._print(result, Console(width=120), profile=False, quick=quick)
-    out = capsys.readouterr().out
-    assert said in out
-    assert ("Warning" in out) is (load > 0.2) and ("faster by" in out) is (said[0] == "b")
+    out = shown(capsys, quick, load)
+    assert said in out.splitlines()[0]
+    assert ("faster by" in out) is (said[0] == "b")
+    assert "Warning" not in out
+
+
+@pytest.mark.parametrize("spread, wide", [(0.29, False), (0.31, True)])
+def test_a_warning_of_times_that_spread(spread, wide, capsys):
+    out = shown(capsys, spread=spread)
+    assert ("Warning: the times of 1 of 1 rows spread by more than 30%" in out) is wide
+    assert f"{spread:.0%}\n" in out  # the row says it as well
+
+
+def test_a_refused_layer_says_why_below_the_table(capsys):
+    lines = shown(capsys).splitlines()
+    assert any("refused" in line for line in lines)
+    (why,) = (line for line in lines if "ModuleNotFoundError" in line)
+    assert why.endswith("torch: ModuleNotFoundError: No module named 'torch'")
+
+
+def test_the_picture_has_points_and_no_bar_where_the_axis_has_no_0(tmp_path):
+    figures = pytest.importorskip("matplotlib.figure")
+    from bn3d.commands.bench import picture  # noqa: PLC0415
+
+    axis = figures.Figure().subplots()
+    times = {"bn3d": 1.0, "stock": 4.0, "torch": 2.0, "copy": 0.5}
+    case = Case((1, 32, 64, 64, 64))
+    rows = {case: {n: {"p20": t, "p50": t, "p80": 2 * t} for n, t in times.items()}}
+    picture._draw_panel(axis, [case], rows)
+    assert axis.get_xscale() == "log" and not axis.patches
+    points = [float(np.ravel(bar.lines[0].get_xdata())[0]) for bar in axis.containers]
+    assert points == [2.0, 8.0, 4.0]  # copies

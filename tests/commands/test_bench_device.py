@@ -34,6 +34,7 @@ def test_a_row_has_rates_that_follow_from_its_times(step, monkeypatch):
     row = _run("CPU", CASE, step, Effort(blocks=1, block_seconds=0.0))
     times = row["milliseconds"]
     assert (row["backend"], row["refused"]) == ("native", {})
+    assert row["other_load_cores"] >= 0
     assert set(times) == {"bn3d", "stock", "copy"} and min(times.values()) > 0
     assert row["bytes_moved"] == 2 * 2 * 3 * 2 * 4 * 4 * volumes_moved(step, 1)
     rate = row["bytes_moved"] / times["bn3d"] / 1e6
@@ -50,6 +51,7 @@ def test_the_command_prints_and_writes_what_was_measured(tmp_path, monkeypatch):
         "gigabytes_a_second": 500.0,
         "memory_gigabytes_a_second": 1000.0,
         "of_the_roofline": 0.5,
+        "other_load_cores": 0.0,
         "refused": {"stock": "TypeError: no"},
     }
     monkeypatch.setattr("bn3d.commands.verify.session.set_device", lambda device: None)
@@ -61,6 +63,10 @@ def test_the_command_prints_and_writes_what_was_measured(tmp_path, monkeypatch):
     assert "2.50" in done.output and "50%" in done.output and "TypeError: no" in done.output
     report = json.loads((tmp_path / "bench_ascend.json").read_text())
     assert report["layers"][0]["milliseconds"] == row["milliseconds"]
+    assert "Warning" not in done.output
+    row["other_load_cores"] = 0.5
+    done = CliRunner().invoke(app, ["--device", "Ascend", "-o", str(tmp_path)])
+    assert "Warning: other work kept up to 0.5 cores busy" in done.output
 
 
 @pytest.mark.parametrize("option", ["--profile", "--no-layers", "--kernels", "--no-kernels"])

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import bn3d
-from bn3d.commands import info, info_command
+from bn3d.commands import info
 from bn3d.commands.cli import app
 
 runner = CliRunner()
@@ -47,17 +47,6 @@ def test_a_wrong_backend_is_one_line():
     assert result.exit_code == 2
     assert "BN3D_BACKEND must be one of" in result.output
     assert "Traceback" not in result.output
-
-
-@pytest.mark.parametrize("columns", [40, 60, 80, 120])
-def test_words_are_never_cut(columns: int):
-    path = "/a/long/path/" + "x" * 100 + "/lib.so"
-    rows = [("native library", path), ("why", "one two " * 20), ("empty", "")]
-    assert info_command.text(rows).splitlines()[0] == f"native library  {path}"
-    lines = info_command.text(rows, columns).splitlines()
-    assert lines[0] == f"native library  {path}"
-    assert all(len(line) <= columns for line in lines[1:])
-    assert " ".join(line[16:] for line in lines[1:-1]) == "one two " * 19 + "one two"
 
 
 def test_info_as_json(tmp_path: Path):

@@ -70,3 +70,13 @@ def test_a_terminal_gets_a_bar():
         shown.advance(note="loss 0.5", steps=4)
     assert "4/4" in stream.getvalue() and "loss 0.5" in stream.getvalue()
     assert "step 4 of 4" not in stream.getvalue()
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    with progress("demo", 4, stream, every=0.02) as shown:
+        time.sleep(0.2)
+        shown.advance(steps=4)
+    assert "demo: step 0 of 4" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()

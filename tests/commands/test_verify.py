@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import mindspore as ms
 import numpy as np
@@ -30,6 +31,11 @@ def test_the_cpu_passes_and_the_file_has_every_result(tmp_path):
     file = tmp_path / "verify.json"
     done = CliRunner().invoke(app, ["verify", "--quick", "--json", str(file)])
     assert done.exit_code == 0, done.output
+    verdict, *rest = (s for s in done.output.splitlines() if not s.startswith("verify: "))
+    assert re.fullmatch(
+        r"right: all \d+ checks of backend native on CPU are within tolerance", verdict
+    )
+    assert rest[-1] == f"wrote {file}"
     report = json.loads(file.read_text())
     assert (report["device"], report["backend"]) == ("CPU", "native")
     checks = report["checks"]
@@ -49,6 +55,12 @@ def test_the_cpu_passes_and_the_file_has_every_result(tmp_path):
             for output in ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
         ),
     }
+
+
+def test_json_to_stdout_is_only_json(monkeypatch):
+    monkeypatch.setattr(session, "MODES", ("PYNATIVE_MODE",))
+    done = CliRunner().invoke(app, ["verify", "--quick", "--json", "-"])
+    assert (done.exit_code, json.loads(done.stdout)["backend"]) == (0, "native")
 
 
 def test_the_ascend_backend_over_the_operators_of_the_cpu_passes():
@@ -103,6 +115,8 @@ def test_a_failure_is_exit_code_1(monkeypatch):
     monkeypatch.setattr(session, "set_device", lambda device: choice)
     done = CliRunner().invoke(app, ["verify", "--quick"])
     assert done.exit_code == 1
+    verdict = next(line for line in done.output.splitlines() if not line.startswith("verify: "))
+    assert re.fullmatch(r"wrong: \d+ of \d+ checks of backend broken on CPU failed", verdict)
     assert "FAILED" in done.output
     assert "Bn3dGradApply dx PYNATIVE_MODE float32" in done.output
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bn3d import outputs
-from bn3d.commands.options import Device, file
+from bn3d.commands import json_output, tables
+from bn3d.commands.options import Device, Json, file
 
 if TYPE_CHECKING:
     import mindspore as ms
@@ -46,10 +44,7 @@ def check(
         bool, typer.Option("--beside", help="Check it once more after bn3d.swap.")
     ] = False,
     device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.CPU,
-    output: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the results there; - is stdout.", callback=file),
-    ] = None,
+    output: Json = None,
     picture: Annotated[
         Path | None,
         typer.Option(help="Draw the errors by layer there (needs matplotlib).", callback=file),
@@ -73,18 +68,20 @@ def check(
         inputs = _inputs(data, shape, inputs)
         if train is not None:
             network.set_train(train)
-        with progress("check", 1 + beside, sys.stderr) as shown:  # the output may be JSON
+        with progress("check", 1 + beside, json_output.stream_beside(output)) as shown:
             checks = {"as it is": cross_check(network, *inputs, loss=loss)}
+            shown.advance()
             if beside:
-                shown.advance("after bn3d.swap")
+                shown.say("after bn3d.swap")
                 swap(network)
                 checks["after bn3d.swap"] = cross_check(network, *inputs, loss=loss)
-    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+                shown.advance()
+    except (EOFError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         typer.echo(f"bn3d: {error}", err=True)
         raise typer.Exit(2) from None
-    if output is None or str(output) != "-":
+    if output != json_output.STANDARD_OUTPUT:
         for name, found in checks.items():
-            typer.echo(f"{name}: {found}" if beside else str(found))
+            tables.say(f"{name}: {found}" if beside else str(found))
     _write(checks, output, picture)
     raise typer.Exit(0 if next(reversed(checks.values())).ok else 1)
 
@@ -123,13 +120,9 @@ def _inputs(data: Path | None, shape: str | None, inputs: tuple) -> tuple[ms.Ten
     return inputs
 
 
-def _write(checks: dict[str, CrossCheck], output: Path | None, picture: Path | None) -> None:
+def _write(checks: dict[str, CrossCheck], output: str | None, picture: Path | None) -> None:
     if output is not None:
-        text = json.dumps({name: found.as_dict() for name, found in checks.items()}, indent=1)
-        if str(output) == "-":
-            sys.stdout.write(text + "\n")
-        else:
-            outputs.write_text(output, text + "\n")
+        json_output.write(output, {name: found.as_dict() for name, found in checks.items()})
     if picture is not None:
         from bn3d.commands.check_picture import draw  # noqa: PLC0415
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import tempfile
 from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from bn3d import outputs
+from bn3d.commands import json_output
 
-__all__ = ["Device", "file", "folder"]
+__all__ = ["Device", "Json", "file", "folder"]
 
 
 class Device(str, Enum):
@@ -48,3 +50,19 @@ def file(path: Path | None) -> Path | None:
     except OSError as error:
         raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def _json(place: str | None) -> str | None:
+    try:
+        json_output.check(place)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {place}: {error.strerror}") from error
+    return place
+
+
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write it there as JSON, - prints it.", callback=_json
+    ),
+]

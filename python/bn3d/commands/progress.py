@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, plain lines in a file or a pipe.
+"""How far a long command is: a bar on a terminal, plain lines in a file, a pipe or TERM=dumb.
 
 A line comes every `EVERY` seconds, whatever a step takes, because a thread of its own writes them;
 after the first, one more comes at the end. What is done sooner has none.
@@ -6,6 +6,7 @@ after the first, one more comes at the end. What is done sooner has none.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -77,7 +78,7 @@ def progress(
 ) -> Iterator[Progress]:
     """A `Progress` of `total` steps that is written to `stream`, by default standard output."""
     stream = stream or sys.stdout
-    if stream.isatty():
+    if stream.isatty() and os.environ.get("TERM") != "dumb":  # that one cannot go back in a line
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
         last = (TextColumn("{task.fields[note]}"), TimeRemainingColumn())
         with Bar(*columns, *last, console=Console(file=stream), auto_refresh=False) as bar:

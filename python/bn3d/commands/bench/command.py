@@ -30,7 +30,8 @@ def bench(
         Device, typer.Option(help="Ascend: against stock there, with GB/s and the roofline.")
     ] = Device.CPU,
     output: Annotated[
-        Path, typer.Option(help="Folder of bench.json and bench.svg.", callback=folder)
+        Path,
+        typer.Option("--output", "-o", help="Folder of bench.json and bench.svg.", callback=folder),
     ] = Path("out"),
 ) -> None:
     """Measure bn3d against stock MindSpore, PyTorch and a copy of the tensor."""

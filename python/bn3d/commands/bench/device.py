@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.table import Table
-
 from bn3d.commands.bench.cases import Case
 from bn3d.commands.bench.layers import addition, bn3d_layer, prepared, stock_layer
 from bn3d.commands.bench.session import measuring_process
-from bn3d.commands.bench.timing import Effort, take_turns, together
+from bn3d.commands.bench.timing import Effort, other_load, take_turns, together
+from bn3d.commands.progress import progress
+from bn3d.commands.tables import fold, table
 
 __all__ = ["device_table", "measure_device", "volumes_moved"]
 
@@ -39,48 +38,43 @@ def measure_device(
     steps: list[str],
     threads: int,
     effort: Effort,
-    console: Console,
 ) -> list[dict]:
     """A row for each mode, case and step; each mode in a process of its own."""
     rows = []
-    for mode in modes:
-        with measuring_process(mode, threads) as run:
-            for case in cases:
-                for step in steps:
-                    console.print(f"{device} {mode} {step} {case}", highlight=False)
-                    rows.append({"mode": mode, **run(_run, device, case, step, effort)})
+    with progress("bench", len(modes) * len(cases) * len(steps)) as shown:
+        for mode in modes:
+            with measuring_process(mode, threads) as run:
+                for case in cases:
+                    for step in steps:
+                        shown.say(f"{device} {mode} {step} {case}")
+                        rows.append({"mode": mode, **run(_run, device, case, step, effort)})
+                        shown.advance()
     return rows
 
 
-def device_table(rows: list[dict]) -> Table:
-    """Medians, how much faster than stock, and how near to the roofline."""
-    table = Table(title="milliseconds a call (median), and of the roofline")
-    for name in ("case", "mode", "step"):
-        table.add_column(name)
-    for name in (
-        "bn3d",
-        "stock",
-        "stock\n/ bn3d",
-        "bn3d\nGB/s",
-        "memory\nGB/s",
-        "of the\nroofline",
-    ):
-        table.add_column(name, justify="right")
+def device_table(rows: list[dict], width: int | None = None) -> str:
+    """How much faster than stock, how near to the roofline, and medians."""
+    lines = []
     for row in rows:
         times = row["milliseconds"]
         bn3d, stock = times.get("bn3d"), times.get("stock")
-        table.add_row(
-            str(Case(tuple(row["shape"]), row["dtype"])),
-            row["mode"].removesuffix("_MODE"),
-            row["step"],
-            _number(bn3d, ".3f"),
-            _number(stock, ".3f"),
-            _number(bn3d and stock and stock / bn3d, ".2f"),
-            _number(row["gigabytes_a_second"], ".0f"),
-            _number(row["memory_gigabytes_a_second"], ".0f"),
-            _number(row["of_the_roofline"], ".0%"),
+        lines.append(
+            (
+                str(Case(tuple(row["shape"]), row["dtype"])),
+                row["mode"].removesuffix("_MODE"),
+                row["step"],
+                _number(bn3d and stock and stock / bn3d, ".2f"),
+                _number(row["of_the_roofline"], ".0%"),
+                _number(bn3d, ".3f"),
+                _number(stock, ".3f"),
+                _number(row["gigabytes_a_second"], ".0f"),
+                _number(row["memory_gigabytes_a_second"], ".0f"),
+            )
         )
-    return table
+    title = "Times faster than stock, of the roofline, milliseconds a call (median), GB/s"
+    names, numbers = ("case", "mode", "step"), ("x stock", "roofline", "bn3d", "stock")
+    header = (*names, *numbers, "bn3d GB/s", "memory GB/s")
+    return f"{fold(title, width)}\n\n{table(header, lines, width, len(names))}\n"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -95,9 +89,11 @@ def _run(device: str, case: Case, step: str, effort: Effort) -> dict:
 
     use_device(device)
     calls, refused = prepared(PROVIDERS, case, step, _wait)
+    load = other_load()
     times = {
         name: timing.p50 for name, timing in take_turns(calls, effort, together(_wait)).items()
     }
+    other = round(load(), 2)
     reductions = split.settings(0.0, 0.0)[2]
     moved = case.nbytes * volumes_moved(step, reductions)
     achieved = moved / times["bn3d"] / 1e6 if "bn3d" in times else None
@@ -107,6 +103,7 @@ def _run(device: str, case: Case, step: str, effort: Effort) -> dict:
         "device": device,
         "backend": backends.choose().name,
         "step": step,
+        "other_load_cores": other,
         "reductions": reductions,
         "bytes_moved": moved,
         "milliseconds": {name: round(value, 5) for name, value in times.items()},

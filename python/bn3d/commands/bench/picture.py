@@ -21,7 +21,7 @@ _COLOURS = {"bn3d": "#0072b2", "stock": "#d55e00", "torch": "#999999"}
 
 
 def draw(layers: list[dict], path: Path) -> None:
-    """One panel a mode and step; bars are medians, whiskers the 20 % and 80 % quantiles."""
+    """One panel a mode and step; points are medians, whiskers the 20 % and 80 % quantiles."""
     modes = [mode for mode in MODES if any(row["mode"] == mode for row in layers)]
     steps = [step for step in STEPS if any(row["step"] == step for row in layers)]
     cases = list(dict.fromkeys(case_of(row) for row in layers))
@@ -66,6 +66,7 @@ def _draw_panel(axis: Axes, cases: list[Case], rows: dict[Case, dict]) -> None:
                 for quantile, values in (("p20", p20), ("p50", p50), ("p80", p80)):
                     values.append(times[name][quantile] / copy)
         whiskers = (np.subtract(p50, p20), np.subtract(p80, p50))
-        axis.barh(positions, p50, height, label=name, color=colour, xerr=whiskers)
+        # A logarithmic axis has no 0 that a bar could begin at.
+        axis.errorbar(p50, positions, xerr=whiskers, fmt="o", label=name, color=colour)
     axis.axvline(1, color="black", linewidth=1, label="copy")
     axis.set_xscale("log")

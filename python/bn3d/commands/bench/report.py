@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import platform
-import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
+from bn3d.commands import tables
 from bn3d.commands.bench.cases import MODES, STEPS, Case
+from bn3d.commands.bench.timing import BUSY, SPREAD
 
 __all__ = [
+    "busy",
     "case_of",
     "describe_run",
     "kernel_table",
     "layer_table",
     "median",
+    "milliseconds",
     "profile_table",
-    "quantiles",
+    "quiet",
     "ratio_table",
     "ratios",
+    "spread",
+    "wide",
 ]
 
 OTHERS = ("stock", "torch")
 COLUMNS = ("bn3d", *OTHERS, "copy")
+_AGAINST = tuple(f"x {name}" for name in OTHERS)  # how many times as fast as that
 
 
 def describe_run(threads: int) -> dict:
@@ -71,30 +77,28 @@ def median(row: dict, name: str) -> float | None:
     return timing and timing["p50"]
 
 
-def layer_table(rows: list[dict], mode: str, step: str) -> Table:
-    table = _table(f"{mode} {step}, milliseconds a call: median (20 %..80 %)")
-    for name in COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("stock\n/ bn3d", "torch\n/ bn3d"):
-        table.add_column(name, justify="right", no_wrap=True)
+def layer_table(rows: list[dict], mode: str, step: str, width: int | None = None) -> str:
+    """Results first: how many times faster; then medians, and the widest spread of a row."""
+    header = ("case", *_AGAINST, *COLUMNS, "spread")
+    lines = []
     for row in _select(rows, mode, step):
-        times = [quantiles(row, name) for name in COLUMNS]
         against = [_times(_ratio(row, name)) for name in OTHERS]
-        table.add_row(str(case_of(row)), *times, *against)
-    return table
+        times = [milliseconds(row, name) for name in COLUMNS]
+        lines.append((str(case_of(row)), *against, *times, f"{spread(row):.0%}"))
+    title = f"{mode} {step}: how many times faster, and milliseconds a call"
+    return _titled(title, header, lines, width)
 
 
-def kernel_table(rows: list[dict]) -> Table:
+def kernel_table(rows: list[dict], width: int | None = None) -> str:
     """Kernels in copies: 1.00 is one read and one write of the tensor."""
-    table = _table("Kernels alone, in copies of the tensor")
     names = [name for name in rows[0]["milliseconds"] if name != "copy"]
-    for name in (*names, "copy, ms"):
-        table.add_column(_in_lines(name.removeprefix("Bn3d")), justify="right")
+    lines = []
     for row in rows:
         times = {name: timing["p50"] for name, timing in row["milliseconds"].items()}
         copies = [f"{times[name] / times['copy']:.2f}" for name in names]
-        table.add_row(str(case_of(row)), *copies, _three_digits(times["copy"]))
-    return table
+        lines.append((str(case_of(row)), *copies, _three_digits(times["copy"])))
+    header = ("case", *(name.removeprefix("Bn3d") for name in names), "copy, ms")
+    return _titled("Kernels alone, in copies of the tensor", header, lines, width)
 
 
 def ratios(rows: Iterable[dict]) -> list[dict]:
@@ -119,10 +123,8 @@ def ratios(rows: Iterable[dict]) -> list[dict]:
     return found
 
 
-def ratio_table(found: list[dict]) -> Table:
-    table = Table(title="bn3d is faster by: geometric mean (least), float32")
-    for name in ("mode", "step", "cases", "against stock", "against torch"):
-        table.add_column(name, justify="left" if name in ("mode", "step") else "right")
+def ratio_table(found: list[dict], width: int | None = None) -> str:
+    lines = []
     for mode, step, small in product(MODES, STEPS, (False, True)):
         cells = {
             r["against"]: r
@@ -131,52 +133,76 @@ def ratio_table(found: list[dict]) -> Table:
         }
         if cells:
             size = "below 2 MB" if small else "2 MB and up"
-            table.add_row(mode, step, size, *(_mean_and_least(cells.get(n)) for n in OTHERS))
-    return table
+            lines.append((mode, step, size, *(_mean_and_least(cells.get(n)) for n in OTHERS)))
+    header = ("mode", "step", "cases", *_AGAINST)
+    title = "bn3d is faster by: geometric mean (least), float32"
+    return _titled(title, header, lines, width, names=3)
 
 
-def profile_table(layers: list[dict]) -> Table:
+def profile_table(layers: list[dict], width: int | None = None) -> str:
     """Where a bn3d step's time goes: its kernels, and what the framework adds around them."""
-    table = _table("Where a step of bn3d goes, microseconds")
-    for name in ("mode", "step", "layer", "kernels", "framework", "fresh pages", "copy"):
-        table.add_column(name, justify="left" if name in ("mode", "step") else "right")
+    lines = []
     for row in layers:
         layer, inside = median(row, "bn3d"), median(row, "kernels")
         if layer is None or inside is None:
             continue
-        table.add_row(
-            str(case_of(row)),
-            row["mode"],
-            row["step"],
-            *(f"{value * 1e3:.0f}" for value in (layer, inside, layer - inside)),
-            f"{row['milliseconds']['bn3d']['page_faults']:.0f}",
-            f"{row['milliseconds']['copy']['p50'] * 1e3:.0f}",
+        lines.append(
+            (
+                str(case_of(row)),
+                row["mode"],
+                row["step"],
+                *(f"{value * 1e3:.0f}" for value in (layer, inside, layer - inside)),
+                f"{row['milliseconds']['bn3d']['page_faults']:.0f}",
+                f"{row['milliseconds']['copy']['p50'] * 1e3:.0f}",
+            )
         )
-    return table
+    header = ("case", "mode", "step", "layer", "kernels", "framework", "fresh pages", "copy")
+    return _titled("Where a step of bn3d goes, microseconds", header, lines, width, names=3)
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title)
-    table.add_column("case", no_wrap=True)
-    return table
+def spread(row: dict) -> float:
+    """The widest 20 %..80 % of the row's times, as a share of their median."""
+    return max(
+        (timing["p80"] - timing["p20"]) / timing["p50"] for timing in row["milliseconds"].values()
+    )
 
 
-def _in_lines(name: str) -> str:
-    """GradReduce -> Grad, Reduce: columns as narrow as their numbers."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", name)
+def wide(rows: list[dict]) -> str:
+    """Which times spread too far to say much; empty if none do."""
+    found = [row for row in rows if spread(row) > SPREAD]
+    if not found:
+        return ""
+    return (
+        f"the times of {len(found)} of {len(rows)} rows spread by more than {SPREAD:.0%} of their "
+        f"median, the widest by {max(map(spread, found)):.0%}"
+    )
+
+
+def quiet(rows: list[dict]) -> bool:
+    """Whether nothing else took the machine meanwhile; not where the system does not say."""
+    return all(row["other_load_cores"] <= BUSY for row in rows)
+
+
+def busy(rows: list[dict]) -> str:
+    loads = [row["other_load_cores"] for row in rows]
+    cores = "an unknown number of" if any(map(math.isnan, loads)) else f"up to {max(loads)}"
+    return f"other work kept {cores} cores busy, {BUSY} are tolerable"
+
+
+def _titled(
+    title: str, header: Sequence[str], lines: list, width: int | None, names: int = 1
+) -> str:
+    return f"{tables.fold(title, width)}\n\n{tables.table(header, lines, width, names)}\n"
 
 
 def _select(rows: Iterable[dict], mode: str, step: str) -> list[dict]:
     return [row for row in rows if (row["mode"], row["step"]) == (mode, step)]
 
 
-def quantiles(row: dict, name: str) -> str:
-    """A contender's "median (20 %..80 %)" in milliseconds, or why it refused."""
+def milliseconds(row: dict, name: str) -> str:
+    """A contender's median, or that it refused: why is `row["refused"]`."""
     timing = row["milliseconds"].get(name)
-    if timing is None:
-        return row["refused"][name].split(":")[0]
-    p20, p50, p80 = (_three_digits(timing[key]) for key in ("p20", "p50", "p80"))
-    return f"{p50} ({p20}..{p80})"
+    return "refused" if timing is None else _three_digits(timing["p50"])
 
 
 def _three_digits(value: float) -> str:

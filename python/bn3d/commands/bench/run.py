@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from bn3d import convolutions, outputs
 from bn3d.commands.bench import report
@@ -20,8 +19,9 @@ from bn3d.commands.bench.session import (
     run_waiting,
     usable_cores,
 )
-from bn3d.commands.bench.timing import BUSY, Effort
+from bn3d.commands.bench.timing import Effort
 from bn3d.commands.progress import progress
+from bn3d.commands.tables import say, width_of
 
 __all__ = ["measure", "run"]
 
@@ -41,13 +41,12 @@ def run(
     output: Path,
 ) -> None:
     """What `bn3d bench` does once its options are read; `blocks` None is a quick run."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
     if said := convolutions.use_fast():
-        console.print(said)
+        say(said)
     threads = threads or usable_cores()
     effort = QUICK if blocks is None else Effort(blocks)
     if device != "CPU":
-        _bench_device(device, cases, modes, steps, threads, effort, output, console)
+        _bench_device(device, cases, modes, steps, threads, effort, output)
         return
     result = measure(
         cases,
@@ -57,12 +56,11 @@ def run(
         profile=profile,
         threads=threads,
         effort=effort,
-        console=console,
     )
-    _print(result, console, profile, quick=blocks is None)
+    _print(result, profile, quick=blocks is None)
     outputs.write_text(output / "bench.json", json.dumps(result, indent=1) + "\n")
-    console.print(f"wrote {output / 'bench.json'}")
-    _draw(result, output / "bench.svg", console)
+    outputs.say_written(output / "bench.json")
+    _draw(result, output / "bench.svg")
 
 
 def measure(
@@ -73,12 +71,11 @@ def measure(
     profile: bool,
     threads: int,
     effort: Effort,
-    console: Console,
 ) -> dict:
     """Everything that `bench` writes to its JSON file."""
     result = {**report.describe_run(threads), "waiting": {}, "layers": [], "kernels": []}
     total = len(cases) * (len(modes) * len(steps) + kernels)
-    with progress("bench", total, console.file) as shown:
+    with progress("bench", total) as shown:
         for mode in modes:
             with measuring_process(mode, threads) as run:
                 result["waiting"][mode] = run(run_waiting)
@@ -106,7 +103,6 @@ def _bench_device(
     threads: int,
     effort: Effort,
     output: Path,
-    console: Console,
 ) -> None:
     from bn3d.commands.verify.session import DeviceError, set_device  # noqa: PLC0415 - imports MindSpore
 
@@ -115,45 +111,52 @@ def _bench_device(
     except DeviceError as error:
         typer.echo(f"bn3d: {error}", err=True)
         raise typer.Exit(2) from None
-    rows = measure_device(device, cases, modes, steps, threads, effort, console)
-    console.print(device_table(rows))
-    for row in rows:
-        for name, reason in row["refused"].items():
-            console.print(f"{row['mode']} {row['step']} {report.case_of(row)}: {name}: {reason}")
+    rows = measure_device(device, cases, modes, steps, threads, effort)
+    if not report.quiet(rows):
+        say(f"Warning: {report.busy(rows)}: measure again\n")
+    print(device_table(rows, width_of()))
+    _say_refused(rows)
     path = output / f"bench_{device.lower()}.json"
     result = {**report.describe_run(threads), "layers": rows}
     outputs.write_text(path, json.dumps(result, indent=1) + "\n")
-    console.print(f"wrote {path}")
+    outputs.say_written(path)
 
 
-def _print(result: dict, console: Console, profile: bool, quick: bool) -> None:
+def _print(result: dict, profile: bool, quick: bool) -> None:
+    """What it comes to, what speaks against it, and then all that was measured."""
     layers, kernels = result["layers"], result["kernels"]
-    for mode, step in dict.fromkeys((row["mode"], row["step"]) for row in layers):
-        console.print(report.layer_table(layers, mode, step))
-    for row in layers:
-        for name, reason in row["refused"].items():
-            console.print(f"{row['mode']} {row['step']} {report.case_of(row)}: {name}: {reason}")
-    if kernels:
-        console.print(report.kernel_table(kernels))
-    busy = max((row["other_load_cores"] for row in (*layers, *kernels)), default=0.0)
-    if busy > BUSY:
-        console.print(f"Warning: other work kept up to {busy} cores busy: measure again")
-    if layers and (quick or busy > BUSY):
-        why = "this was a quick run" if quick else "the machine was busy"
-        console.print(f"No summary: {why}")
+    rows = [*layers, *kernels]
+    width = width_of()
+    if not report.quiet(rows):
+        say(f"Not measured: the machine is busy ({report.busy(rows)}): measure again\n")
+    elif quick:
+        say("No summary: this was a quick run\n")
     elif layers:
-        console.print(report.ratio_table(result["ratios"]))
+        print(report.ratio_table(result["ratios"], width))
+    if said := report.wide(rows):
+        say(f"Warning: {said}: measure again\n")
+    for mode, step in dict.fromkeys((row["mode"], row["step"]) for row in layers):
+        print(report.layer_table(layers, mode, step, width))
+    _say_refused(layers)
+    if kernels:
+        print(report.kernel_table(kernels, width))
     if profile:
-        console.print(report.profile_table(layers))
+        print(report.profile_table(layers, width))
 
 
-def _draw(result: dict, path: Path, console: Console) -> None:
+def _say_refused(rows: list[dict]) -> None:
+    for row in rows:
+        for name, reason in row["refused"].items():
+            say(f"{row['mode']} {row['step']} {report.case_of(row)}: {name}: {reason}")
+
+
+def _draw(result: dict, path: Path) -> None:
     if not result["layers"]:
         return
     try:
         from bn3d.commands.bench.picture import draw  # noqa: PLC0415 - matplotlib is in the extra "demo"
     except ImportError:
-        console.print("no picture: matplotlib is not installed (pip install matplotlib)")
+        say(f"no picture: matplotlib is missing: {sys.executable} -m pip install matplotlib")
         return
     draw(result["layers"], path)
-    console.print(f"wrote {path}")
+    outputs.say_written(path)

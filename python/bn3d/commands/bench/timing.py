@@ -10,9 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["BUSY", "Call", "Effort", "Timing", "other_load", "seconds", "take_turns", "together"]
+__all__ = [
+    "BUSY",
+    "SPREAD",
+    "Call",
+    "Effort",
+    "Timing",
+    "other_load",
+    "seconds",
+    "take_turns",
+    "together",
+]
 
 BUSY = 0.2  # cores that others keep busy: what was measured beside more than that says little
+SPREAD = 0.3  # of the median: where 20 %..80 % of the times lie further apart, neither does it
 
 Call = Callable[[], object]
 Timer = Callable[[Call, int], list[float]]  # seconds of so many calls

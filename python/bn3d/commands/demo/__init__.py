@@ -10,13 +10,15 @@ report.py    the table in the terminal and report.html, of report.html.j2
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bn3d import convolutions
+from bn3d import convolutions, outputs
 from bn3d.commands.options import folder
+from bn3d.commands.tables import say
 
 EXTRA = ("jinja2", "matplotlib", "nibabel", "nilearn")
 QUICK_STEPS = 8
@@ -24,25 +26,25 @@ QUICK_STEPS = 8
 
 def main(
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each run.")] = 180,
-    output: Annotated[Path, typer.Option(help="Folder of report.html.", callback=folder)] = Path(
-        "build/demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of report.html.", callback=folder)
+    ] = Path("build/demo"),
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help=f"{QUICK_STEPS} steps: does it run? Shows no result.")
+        bool, typer.Option("--quick", help=f"{QUICK_STEPS} steps: does it run? Gives no verdict.")
     ] = False,
 ) -> None:
     """Train a 3-D U-Net on a brain MRI with nn.BatchNorm3d and with bn3d, and compare."""
     if said := convolutions.use_fast():
-        typer.echo(said)
+        say(said)
     try:
         from bn3d.commands.demo import report, training, volume  # noqa: PLC0415
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.split(".")[0] not in EXTRA:
             raise
         typer.echo(
-            f"The demo needs {missing.name}: "
-            "pip install jinja2 matplotlib nibabel nilearn 'pandas<3'",
+            f"bn3d: demo needs {missing.name}: "
+            f"{sys.executable} -m pip install jinja2 matplotlib nibabel nilearn 'pandas<3'",
             err=True,
         )
         raise typer.Exit(2) from missing
@@ -51,9 +53,9 @@ def main(
     result = training.race(brain, QUICK_STEPS if quick else steps, seed)
     result.quick = quick
     if not result.steps:
-        typer.echo("Stopped before the first step: nothing was measured.", err=True)
+        typer.echo("bn3d: stopped before the first step: nothing was measured.", err=True)
         raise typer.Exit(130)
     report.show(result)
-    typer.echo(f"Report: {report.write(result, brain, output)}")
+    outputs.say_written(report.write(result, brain, output))
     if result.stopped:
         raise typer.Exit(130)

@@ -7,8 +7,6 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 from jinja2 import Environment, PackageLoader
-from rich.console import Console
-from rich.table import Table
 
 from bn3d.commands.bench.report import describe_run
 from bn3d.commands.bench.session import usable_cores
@@ -16,6 +14,7 @@ from bn3d.commands.demo.judging import doubts, verdict
 from bn3d.commands.demo.pictures import LABELS, SMOOTHED, curves, slices
 from bn3d.commands.demo.training import BATCH, PATCH, WARM_UP, Result
 from bn3d.commands.demo.volume import SOURCE, TISSUES, Brain
+from bn3d.commands.tables import say, table, width_of
 from bn3d.outputs import write_text
 
 __all__ = ["machine", "notes", "rows", "show", "write"]
@@ -92,16 +91,12 @@ def load(result: Result) -> str:
 
 
 def show(result: Result) -> None:
-    console = Console(width=None if Console().is_terminal else 100)
-    console.print(verdict(result), style="bold", highlight=False)
+    say(verdict(result))
     for doubt in doubts(result):
-        console.print(f"Warning: {doubt}", style="yellow", highlight=False)
-    table = Table("", *LABELS, title="The same U-Net, two norm layers")
-    for row in rows(result):
-        table.add_row(*row)
-    console.print(table)
+        say(f"Warning: {doubt}")
+    print(f"\n{table(('', *LABELS), rows(result), width_of())}\n")
     for line in (*notes(result), machine(), load(result)):
-        console.print(line, style="dim", highlight=False)
+        say(line)
 
 
 def write(result: Result, brain: Brain, folder: Path) -> Path:

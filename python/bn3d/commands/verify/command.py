@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bn3d import outputs
-from bn3d.commands.options import Device, file
+from bn3d.commands.options import Device, Json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bn3d.commands.verify.check import Check
 
 __all__ = ["verify"]
+
+_SHOWN = 20  # failures, one line each
 
 
 def verify(
     device: Annotated[Device, typer.Option(help="What to compute on.")] = Device.CPU,
     quick: Annotated[bool, typer.Option("--quick", help="Two small shapes.")] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write all results there, for a bug report.", callback=file),
-    ] = None,
+    output: Json = None,
 ) -> None:
     """Compare every operator and the layer with the NumPy formulas in float64.
 
     Exit code 0: all within tolerance; 1: some are not; 2: the device or its backend is not there.
     """
     # MindSpore takes seconds to load, which `--help` should not; rich its part.
-    from rich.console import Console  # noqa: PLC0415
-
+    from bn3d.commands import json_output  # noqa: PLC0415
     from bn3d.commands.info import info  # noqa: PLC0415
     from bn3d.commands.progress import progress  # noqa: PLC0415
     from bn3d.commands.verify import session  # noqa: PLC0415
 
-    console = Console()
     try:
         choice = session.set_device(device.value)
     except (RuntimeError, ValueError) as error:
         typer.echo(f"bn3d: {error}", err=True)
         raise typer.Exit(2) from None
     shapes = session.QUICK_SHAPES if quick else session.SHAPES
-    with progress("verify", session.count(choice, shapes), console.file) as shown:
+    total = session.count(choice, shapes)
+    with progress("verify", total, json_output.stream_beside(output)) as shown:
         checks = list(
             session.verify(
                 choice,
@@ -55,16 +48,8 @@ def verify(
                 on_case=lambda case: shown.advance(f"{case.mode} {case.dtype} {case.shape}"),
             )
         )
-    console.print(_table(checks, f"{choice.name} backend on {device.value}"))
-    wrong = [check for check in checks if not check.ok]
-    for check in wrong[:20]:
-        console.print(
-            f"{check.subject} {check.output} {check.case.mode} {check.case.dtype} "
-            f"{check.case.shape}: {check.failure or f'error {check.error:.1e}'}",
-            markup=False,
-            soft_wrap=True,
-        )
-    console.print(f"{len(checks) - len(wrong)} of {len(checks)} checks passed")
+    if output != json_output.STANDARD_OUTPUT:
+        _show(checks, f"backend {choice.name} on {device.value}")
     if output is not None:
         report = {
             "device": device.value,
@@ -72,23 +57,42 @@ def verify(
             "environment": dict(info().rows()),
             "checks": [_as_json(check) for check in checks],
         }
-        outputs.write_text(output, json.dumps(report, indent=1) + "\n")
-        outputs.say_written(output)
-    raise typer.Exit(1 if wrong else 0)
+        json_output.write(output, report)
+    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
 
 
-def _table(checks: list[Check], title: str) -> Table:
-    """The worst error of each output over all shapes and modes, a column for each dtype."""
-    from rich.table import Table  # noqa: PLC0415
+def _show(checks: list[Check], of_what: str) -> None:
+    """The verdict, the table, and what is wrong."""
+    from bn3d.commands import tables  # noqa: PLC0415
 
+    wrong = [check for check in checks if not check.ok]
+    tables.say(
+        f"wrong: {len(wrong)} of {len(checks)} checks of {of_what} failed"
+        if wrong
+        else f"right: all {len(checks)} checks of {of_what} are within tolerance"
+    )
+    tables.say(
+        "\nThe worst error of each output, relative to its scale, over all shapes and modes:\n"
+    )
+    print(_table(checks, tables.width_of()))
+    if wrong:
+        print()
+    for check in wrong[:_SHOWN]:
+        tables.say(
+            f"{check.subject} {check.output} {check.case.mode} {check.case.dtype} "
+            f"{check.case.shape}: {check.failure or f'error {check.error:.1e}'}"
+        )
+    if len(wrong) > _SHOWN:
+        tables.say(f"and {len(wrong) - _SHOWN} more, which --json FILE writes")
+
+
+def _table(checks: list[Check], width: int | None) -> str:
+    """A row for each output, a column for each dtype."""
+    from bn3d.commands import tables  # noqa: PLC0415
     from bn3d.reference import TOLERANCES  # noqa: PLC0415
 
     dtypes = list(dict.fromkeys(check.case.dtype for check in checks))
-    table = Table(title=f"{title}: worst error of its scale")
-    table.add_column("checked")
-    table.add_column("output")
-    for dtype in dtypes:
-        table.add_column(f"{dtype}\n<= {TOLERANCES[dtype]:.0e}", justify="right")
+    rows = []
     for subject, output in dict.fromkeys((check.subject, check.output) for check in checks):
         cells = []
         for dtype in dtypes:
@@ -98,8 +102,9 @@ def _table(checks: list[Check], title: str) -> Table:
                 if (check.subject, check.output, check.case.dtype) == (subject, output, dtype)
             ]
             cells.append(_cell(chosen))
-        table.add_row(subject, output, *cells)
-    return table
+        rows.append((subject, output, *cells))
+    rows.append(("tolerance", "", *(f"{TOLERANCES[dtype]:.1e}" for dtype in dtypes)))
+    return tables.table(("checked", "output", *dtypes), rows, width, names=2)
 
 
 def _cell(checks: list[Check]) -> str:
@@ -107,7 +112,7 @@ def _cell(checks: list[Check]) -> str:
         return ""
     errors = [check.error for check in checks]
     worst = "none" if any(map(math.isnan, errors)) else f"{max(errors):.1e}"
-    return worst if all(check.ok for check in checks) else f"[red]{worst} FAILED[/]"
+    return worst if all(check.ok for check in checks) else f"{worst} FAILED"
 
 
 def _as_json(check: Check) -> dict:

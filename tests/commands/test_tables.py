@@ -1,0 +1,163 @@
+"""What commands print: no word is cut on a terminal of any width, and in a file a row is a line."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from bn3d.commands import info_command, tables
+from bn3d.commands.bench import device, run
+from bn3d.commands.bench.cases import MODES, STEPS, all_cases
+from bn3d.commands.bench.report import ratios
+from bn3d.commands.cli import app
+from bn3d.commands.verify import command as verify
+from bn3d.commands.verify.check import Case, Check
+from bn3d.operators import OPERATORS
+
+COMMANDS = ["", "bench", "check", "convert", "demo", "info", "opp", "opp deploy", "verify"]
+PATH = "/a/long/path/" + "x" * 100 + "/lib.so"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def printed(show, monkeypatch, columns: int | None) -> list[str]:
+    """The lines that `show` prints on a terminal so wide, or into a file."""
+    monkeypatch.setenv("COLUMNS", str(columns or 20))
+    monkeypatch.setattr(sys, "stdout", Terminal() if columns else io.StringIO())
+    show()
+    return sys.stdout.getvalue().splitlines()
+
+
+def words(lines: list[str]) -> set[str]:
+    """Without the rules of tables, and without what stands between names."""
+    return {word.rstrip(",:") for line in lines for word in line.split() if set(word) != {"-"}}
+
+
+def bench_result() -> dict:
+    timing = {"p20": 123.4, "p50": 234.5, "p80": 345.6, "page_faults": 12345.0}
+    milliseconds = dict.fromkeys(("bn3d", "stock", "torch", "copy", "kernels"), timing)
+    kernels = {f"Bn3dNumber{i}Kernel": timing for i in range(7)}
+    common = {"other_load_cores": 0.0, "refused": {"torch": "TypeError: " + "why " * 50}}
+    layers = [
+        {**common, "mode": m, "step": s, "shape": c.shape, "dtype": c.dtype}
+        | {"milliseconds": milliseconds}
+        for m in MODES
+        for s in STEPS
+        for c in all_cases()
+    ]
+    kernel_rows = [
+        {**common, "shape": c.shape, "dtype": c.dtype}
+        | {"milliseconds": {**kernels, "copy": timing}}
+        for c in all_cases()
+    ]
+    return {"layers": layers, "kernels": kernel_rows, "ratios": ratios(layers)}
+
+
+def device_rows() -> list[dict]:
+    return [
+        {**row, "milliseconds": {"bn3d": 1234.567, "stock": 2345.678, "copy": 1.0}}
+        | {"gigabytes_a_second": 1234.0, "memory_gigabytes_a_second": 1e3, "of_the_roofline": 1.0}
+        for row in bench_result()["layers"]
+    ]
+
+
+def checks() -> list[Check]:
+    subjects = [*(operator.type for operator in OPERATORS), "layer, training, mean 1000"]
+    return [
+        Check(subject, "moving_variance", Case((2, 2880, 16, 128, 128), dtype, mode), error, 1e-5)
+        for subject in subjects
+        for mode in MODES
+        for dtype, error in [("float32", 1e-6), ("float16", 1e-2), ("bfloat16", float("nan"))]
+    ]
+
+
+PRINTED = {
+    "info": info_command.show,
+    "pairs": lambda: print(tables.pairs([("a", PATH), ("b", "w " * 90)], tables.width_of())),
+    "say": lambda: tables.say(f"  {'words ' * 30}{PATH} {'words ' * 30}"),
+    "verify": lambda: verify._show(checks(), "backend native on CPU"),
+    "bench": lambda: run._print(bench_result(), profile=True, quick=False),
+    "bench, Ascend": lambda: print(device.device_table(device_rows(), tables.width_of())),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_no_word_is_cut_and_no_line_is_too_long(name: str, columns: int, monkeypatch):
+    whole = printed(PRINTED[name], monkeypatch, None)
+    folded = printed(PRINTED[name], monkeypatch, columns)
+    assert words(whole) <= words(folded)
+    assert all(len(line) <= columns or len(line.split()) <= 2 for line in folded)
+    assert all(line == line.rstrip() for line in folded)
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_row_is_a_line_in_a_file_and_nothing_but_text_anywhere(name: str, monkeypatch):
+    whole = printed(PRINTED[name], monkeypatch, None)
+    assert max(map(len, whole)) > 60 or name == "info"
+    for line in (*whole, *printed(PRINTED[name], monkeypatch, 80)):
+        assert line.isprintable() and "…" not in line
+
+
+def test_bench_is_readable_at_80_columns(monkeypatch):
+    """A row is a line: the least that its table takes."""
+    lines = printed(PRINTED["bench"], monkeypatch, 80)
+    case = "2x64x16x56x56 bfloat16"
+    rows = [line for line in lines if line.startswith(case) and "GRAPH" not in line]
+    assert sum(line.count("1.00") >= 2 and line.endswith("%") for line in rows) == 6
+    assert lines[0].startswith("bn3d is faster by")
+
+
+def test_numbers_stand_on_the_right_and_names_on_the_left():
+    shown = tables.table(("name", "ms"), [("a", "1"), ("bcdef", "100")])
+    assert shown.splitlines() == ["name    ms", "-----  ---", "a        1", "bcdef  100"]
+
+
+def test_a_row_that_is_too_wide_goes_on_below_its_names():
+    header, row = ("case", "mode", "first ms", "second ms", "third ms"), ("c", "m", "1", "", "3")
+    shown = tables.table(header, [row], 20, names=2)
+    assert shown.splitlines() == ["case, mode:", "c, m", "  first ms 1", "  third ms 3"]
+
+
+def run_with(arguments: list[str]) -> int | str | None:
+    """The exit code; not by CliRunner, which has a width of its own."""
+    with pytest.raises(SystemExit) as ended:
+        get_command(app).main(arguments, prog_name="bn3d")
+    return ended.value.code
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_help_is_whole_at_any_width(columns: int, term: str, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", term)
+    for command in COMMANDS:
+        assert run_with([*command.split(), "-h"]) == 0
+        shown = capsys.readouterr().out
+        usage = ("[ARGS]...", "hosts...", "{hosts}...")
+        assert {word for word in shown.split() if "..." in word or "…" in word} <= set(usage)
+        assert all(len(line) <= columns or len(line.split()) <= 2 for line in shown.splitlines())
+        assert shown.isascii()
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_wrong_use_begins_with_the_prefix_of_all_errors(term: str, monkeypatch, capsys):
+    monkeypatch.setenv("TERM", term)
+    for arguments in (["--nothing"], ["nothing"], ["verify", "--nothing"], ["opp", "nothing"]):
+        assert run_with(arguments) == 2
+        first, second = capsys.readouterr().err.splitlines()
+        assert first.startswith("bn3d: No such ") and "nothing" in first
+        assert second == f"Try `{' '.join(['bn3d', *arguments[:-1]])} -h`."
+
+
+def test_a_command_that_is_missing_shows_the_help():
+    done = CliRunner().invoke(app, [])
+    assert done.exit_code == 2 and "Commands:" in done.stderr + done.stdout
+    assert "bn3d: " not in done.stderr
