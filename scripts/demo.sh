@@ -4,7 +4,7 @@
 #   --steps     training steps of each run (180)
 #   --seed      seed of the weights and of the patches (0)
 #   --output    folder of report.html (build/demo in the repository)
-#   --quick     a few steps: does it run? Shows no result
+#   --quick     a few steps: does it run? Gives no verdict
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
