@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mindspore as ms
 import pytest
 from typer.testing import CliRunner
 
 import bn3d
 from bn3d.commands import info
 from bn3d.commands.cli import app
+from bn3d.opp.pairing import advice
 
 runner = CliRunner()
 COMMANDS = ["info", "demo", "bench", "check", "convert", "opp", "verify"]
@@ -82,6 +84,7 @@ def test_info_says_where_cann_and_the_package_are(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(info.ascend_obstacles, "obstacles", lambda: iter(["do this", "that"]))
     rows = bn3d.info().rows()
     assert ("CANN", f"{tmp_path} (8.5.0)") in rows
+    assert dict(rows)["MindSpore for it"] == advice(ms.__version__, "8.5.0", None)
     assert ("operator package", f"{tmp_path}/opp/vendors/bn3d (not installed)") in rows
     assert rows[-2:] == [("to do for Ascend (1)", "do this"), ("to do for Ascend (2)", "that")]
 

@@ -17,7 +17,7 @@ from bn3d.backends.threads import follow_now
 from bn3d.errors import check_flag
 from bn3d.mindspore_private.device import soc_name
 from bn3d.operators import OPERATORS
-from bn3d.opp import cann, node
+from bn3d.opp import cann, node, pairing
 from bn3d.opp.payload import InstallError
 from bn3d.opp.status import status
 
@@ -43,6 +43,8 @@ class Info:
         convolutions: what to set for MindSpore's 3-D convolutions on this processor, or that it is
             set; None where that is not known.
         cann: directory and version of CANN, None where the environment names none.
+        pairing: whether this MindSpore goes with that CANN and this device, by their documents, and
+            which do; None without CANN.
         operator_package: where bn3d's operators for Ascend are, and their state; None without CANN.
         obstacles: what keeps those from being used, with remedies; empty without CANN, too.
         fallbacks: volumes that layers of this process computed with MindSpore's own operators, and
@@ -61,6 +63,7 @@ class Info:
     threads: int | None
     convolutions: str | None = None
     cann: str | None = None
+    pairing: str | None = None
     operator_package: str | None = None
     obstacles: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
@@ -86,7 +89,11 @@ class Info:
         if self.convolutions is not None:
             rows.append(("3-D convolutions", self.convolutions))
         if self.cann is not None:
-            rows += [("CANN", self.cann), ("operator package", self.operator_package or "")]
+            rows += [
+                ("CANN", self.cann),
+                ("MindSpore for it", self.pairing or ""),
+                ("operator package", self.operator_package or ""),
+            ]
             said = self.passed_over.values()
             todo = [each for each in self.obstacles if each not in said]
             rows += [(f"to do for Ascend ({n})", each) for n, each in enumerate(todo, 1)]
@@ -170,12 +177,15 @@ def _probe(backend: Backend) -> dict[str, str]:
     }
 
 
-def _ascend() -> tuple[str | None, str | None, tuple[str, ...]]:
-    """The last three attributes of `Info`."""
+def _ascend() -> tuple[str | None, str | None, str | None, tuple[str, ...]]:
+    """The attributes of `Info` from `cann` to `obstacles`."""
     root = cann.find()
     if root is None:
-        return None, None, ()
-    found = f"{root} ({cann.compiler_version(root) or 'of unknown version'})"
+        return None, None, None, ()
+    version = cann.compiler_version(root)
+    found = f"{root} ({version or 'of unknown version'})"
+    soc = soc_name()
+    paired = pairing.advice(ms.__version__, version, soc)
     try:
         state = status()
     except InstallError as error:
@@ -187,5 +197,4 @@ def _ascend() -> tuple[str | None, str | None, tuple[str, ...]]:
             if state["installed"]
             else " (not installed)"
         )
-    soc = soc_name()
-    return found, package, (*ascend_obstacles.obstacles(), *node.notes(soc))
+    return found, paired, package, (*ascend_obstacles.obstacles(), *node.notes(soc))
