@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from bn3d.commands.bench.timing import BUSY
+
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 DOCUMENTS = (ROOT / "README.md", ROOT / "README_CN.md", ROOT / "docs" / "fast_cpu.md")
@@ -30,7 +32,9 @@ def network_lines(result: dict) -> list[str]:
     for row in result["networks"]:
         times = row["differences"]
         saved = _spread(times["saved"])
-        if not row["distinguishable"]:
+        if row["other_load_cores"] > BUSY:
+            saved = f"not measured: the machine was busy ({row['other_load_cores']} cores)"
+        elif not row["distinguishable"]:
             saved += f", not distinguishable here (noise {_spread(times['noise'])})"
         cells = (
             f"{row['network']} {_shape(row['shape'])}",

@@ -54,6 +54,12 @@ def test_a_difference_in_the_noise_is_said_to_be():
     assert "1.0 (0.0..2.0), not distinguishable here (noise 0.0 (-1.0..1.0))" in lines[2]
 
 
+def test_nothing_is_said_of_what_a_busy_machine_measured():
+    row = {**network_row(time(9, 10, 11), True), "other_load_cores": 0.21}
+    lines = tables.network_lines({**RUN, "networks": [row]})
+    assert lines[2].endswith("| not measured: the machine was busy (0.21 cores) |")
+
+
 @pytest.mark.parametrize("gradients, said", [((3, 4, 5), "`b` |"), ((9, 10, 11), "no faster here")])
 def test_what_to_write_instead_is_beside_it(gradients, said):
     row = {
