@@ -8,7 +8,7 @@ import pickle
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import amp, mint, nn, ops
+from mindspore import Parameter, Tensor, amp, mint, nn, ops
 
 import bn3d
 from support import networks
@@ -238,6 +238,30 @@ def test_a_parameter_in_two_networks_is_frozen_until_both_are_thawed(first):
     assert not gamma.requires_grad
     bn3d.unfreeze(parts.pop())
     assert gamma.requires_grad
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_parameter_that_takes_the_place_of_a_fixed_one(trained, again):
+    """The one that was fixed is trained again, wherever it is now; the new one is as it came."""
+    layer = bn3d.BatchNorm3d(3)
+    bn3d.freeze(layer, affine=True)
+    old, beta = layer.bn2d.gamma, layer.bn2d.beta
+    new = Parameter(Tensor(np.ones(3, np.float32)), name="new", requires_grad=trained)
+    layer.bn2d.gamma = new
+    if again:
+        bn3d.freeze(layer, affine=True)
+        assert not new.requires_grad
+    bn3d.unfreeze(layer)
+    assert [old.requires_grad, new.requires_grad, beta.requires_grad] == [True, trained, True]
+
+
+def test_unfreeze_leaves_what_was_not_fixed():
+    layer = bn3d.BatchNorm3d(3)
+    bn3d.freeze(layer)
+    layer.bn2d.gamma.requires_grad = False
+    bn3d.unfreeze(layer)
+    assert not layer.bn2d.gamma.requires_grad
 
 
 class Refuses(nn.BatchNorm2d):

@@ -17,18 +17,14 @@ __all__ = ["freeze", "is_frozen", "stay_frozen", "unfreeze"]
 _BEFORE = "_bn3d_before_freeze"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Before:
-    """What a layer was before it was frozen, and whether gamma and beta are frozen as well."""
+    """What a layer was before it was frozen, and the parameters that were fixed as well, each with
+    whether it was trained: gamma and beta of that time, which may have been replaced since.
+    """
 
     use_batch_statistics: bool | None
-    gamma_trained: bool
-    beta_trained: bool
-    affine: bool
-
-    def of(self, bn: nn.Cell) -> list[tuple[Parameter, bool]]:
-        """Gamma and beta of the layer's child, and whether each was trained."""
-        return [(bn.gamma, self.gamma_trained), (bn.beta, self.beta_trained)]
+    fixed: tuple[tuple[Parameter, bool], ...] = ()
 
 
 def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
@@ -81,15 +77,11 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
         # Every state is recorded before the first change: layers may share gamma and beta.
         records = []
         for bn in children:
-            before = vars(bn).get(_BEFORE)
-            records.append(
-                _Before(
-                    before.use_batch_statistics if before else bn.use_batch_statistics,
-                    before.gamma_trained if before else trained(bn.gamma),
-                    before.beta_trained if before else trained(bn.beta),
-                    affine or (before is not None and before.affine),
-                )
-            )
+            before = vars(bn).get(_BEFORE) or _Before(bn.use_batch_statistics)
+            known = {id(parameter) for parameter, _ in before.fixed}
+            new = [p for p in (bn.gamma, bn.beta) if affine and id(p) not in known]
+            fixed = before.fixed + tuple([(p, trained(p)) for p in new])
+            records.append(replace(before, fixed=fixed))
         for bn, record in zip(children, records, strict=True):
             undo.callback(_put_back, bn, *_state(bn))
             object.__setattr__(bn, _BEFORE, record)
@@ -103,7 +95,8 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
 
 def unfreeze(net: nn.Cell) -> list[str]:
     """Undo `freeze`: what was trained before it is trained again. Gamma and beta that are also
-    in a layer elsewhere, which is still frozen with `affine=True`, stay frozen with it.
+    in a layer elsewhere, which is still frozen with `affine=True`, stay frozen with it. A Parameter
+    that has taken the place of one of them since is left as it is.
 
     Args:
         net: the network, or a bare layer.
@@ -133,9 +126,10 @@ def unfreeze(net: nn.Cell) -> list[str]:
             bn.use_batch_statistics = record.use_batch_statistics
             object.__delattr__(bn, _BEFORE)
         still_frozen = _frozen_parameters()
-        for (_, bn), record in zip(frozen, records, strict=True):
-            for parameter, was_trained in record.of(bn):
+        for record in records:
+            for parameter, was_trained in record.fixed:
                 if id(parameter) not in still_frozen:
+                    undo.callback(setattr, parameter, "requires_grad", parameter.requires_grad)
                     parameter.requires_grad = was_trained
         forget_compiled(net)
         undo.pop_all()
@@ -168,8 +162,8 @@ def _frozen_parameters() -> dict[int, bool]:
     return {
         id(parameter): was_trained
         for cell in living_cells()
-        if (record := vars(cell).get(_BEFORE)) is not None and record.affine
-        for parameter, was_trained in record.of(cell)
+        if (record := vars(cell).get(_BEFORE)) is not None
+        for parameter, was_trained in record.fixed
     }
 
 
