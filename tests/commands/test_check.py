@@ -1,6 +1,7 @@
 """`bn3d check`: what it is given, what it writes, and its exit code."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -37,6 +38,17 @@ def one_value():
 
 def no_network():
     return 3
+
+def fails():
+    return {}["key"]
+
+class Fails(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm3d(4)
+
+    def construct(self, x):
+        return {}[x.shape]
 """
 
 
@@ -47,9 +59,13 @@ def here(tmp_path, monkeypatch):
         "import numpy as np\nX = np.random.default_rng(0).normal(size=(2, 1, 5, 5, 5))"
         ".astype(np.float32)\n"
     )
+    (tmp_path / "broken_network.py").write_text("1 / 0\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    path = list(sys.path)
+    yield tmp_path
+    assert sys.path == path
+    for name in ("users_network", "helper_imported_late"):
+        sys.modules.pop(name, None)
 
 
 def check(*arguments):
@@ -107,6 +123,9 @@ def test_json_to_stdout_is_only_json(here):
         (["users_network"], "BUILD must be package.module:function, got 'users_network'"),
         (["nowhere:build"], "nowhere cannot be imported"),
         (["users_network:nothing"], "users_network has no function nothing"),
+        (["users_network:fails"], "BUILD: users_network:fails failed: KeyError: 'key'"),
+        (["broken_network:build"], "broken_network cannot be imported: ZeroDivisionError"),
+        (["users_network:Fails", "--shape", "1,1,4,4,4"], "KeyError: (1, 1, 4, 4, 4)"),
         (["users_network:network"], "no input: return (network, inputs)"),
         (["users_network:no_network", "--shape", "1,1,4,4,4"], "'net' must be"),
         (["users_network:network", "--shape", "1,a"], "--shape must be numbers"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bn3d.commands.user_code import load
+from bn3d.user_code import load
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "ascend_first_session.sh"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bn3d import user_code
 from bn3d.commands import json_output, tables
 from bn3d.commands.options import Device, Json, file
 
@@ -19,6 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
+@contextmanager
+def _of_the_network() -> Iterator[None]:
+    """Whatever the user's network raises when it is called is no verdict."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:
+        typer.echo(f"bn3d: {user_code.why(error)}", err=True)
+        raise typer.Exit(2) from None
+
+
+@user_code.importable_here()
+@_of_the_network()
 def check(
     build: Annotated[
         str,
@@ -88,9 +105,7 @@ def check(
 
 def _built(target: str) -> tuple[nn.Cell, tuple, Any]:
     """(network, inputs, loss) of what the user's function returns."""
-    from bn3d.commands.user_code import load  # noqa: PLC0415
-
-    made = load(target, "BUILD")()
+    made = user_code.built(target, "BUILD")
     network, inputs, loss = (*made, None, None)[:3] if isinstance(made, tuple) else (made, (), None)
     if inputs is None:
         inputs = ()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bn3d import outputs
-from bn3d.errors import first_line, type_name
+from bn3d import outputs, user_code
+from bn3d.errors import type_name
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -23,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["convert"]
 
 
+@user_code.importable_here()
 def convert(
     source: Annotated[
         Path,
@@ -90,15 +86,12 @@ def _convert(
     )
     if back and key is not None:
         raise ValueError(f"--key is for files of PyTorch, and {source} is {kind.value}")
-    with _current_folder_importable():
-        network = _build(net)
-        if back:
-            return to_torch_state_dict(
-                network, checkpoint=source, output=output, rules=rules, partial=partial
-            )
-        return convert_state_dict(
-            source, network, output=output, rules=rules, key=key, partial=partial
+    network = _build(net)
+    if back:
+        return to_torch_state_dict(
+            network, checkpoint=source, output=output, rules=rules, partial=partial
         )
+    return convert_state_dict(source, network, output=output, rules=rules, key=key, partial=partial)
 
 
 def _rule(text: str) -> tuple[str, str]:
@@ -109,51 +102,16 @@ def _rule(text: str) -> tuple[str, str]:
     return pattern, replacement
 
 
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """As `python -m` does it. Whatever is put on the path meanwhile stays there."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            sys.path.remove(folder)
-
-
 def _build(target: str) -> nn.Cell:
     """The network that `package.module:function` returns."""
     from mindspore import nn  # noqa: PLC0415, it takes seconds to load
 
-    module, colon, function = target.partition(":")
-    if not (module and colon and function):
-        raise ValueError(f"--net must be package.module:function, got {target!r}")
-    try:
-        build = getattr(importlib.import_module(module), function, None)
-    except Exception as error:  # the module is the user's, and may raise anything
-        raise ValueError(f"--net: {module} cannot be imported: {_why(error)}") from error
-    if not callable(build):
-        raise ValueError(f"--net: {module} has no function {function}")
-    try:
-        network = build()
-    except Exception as error:  # as above
-        raise ValueError(f"--net: {target} failed: {_why(error)}") from error
+    network = user_code.built(target, "--net")
     if not isinstance(network, nn.Cell):
         raise TypeError(
             f"--net: {target} must return a mindspore.nn.Cell, got {type_name(type(network))}"
         )
     return network
-
-
-def _why(error: Exception) -> str:
-    """What was raised, and where in the user's files."""
-    ours = (__file__, importlib.__file__)
-    where = [
-        f" ({frame.filename}:{frame.lineno})"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in ours and not frame.filename.startswith("<")
-    ]
-    return f"{type_name(type(error))}: {first_line(error)}{where[-1] if where else ''}"
 
 
 def _show(conversion: Conversion, verbose: bool) -> None:
