@@ -6,9 +6,10 @@ import json
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import nn, ops
+from mindspore import mint, nn, ops
 
 import bn3d
+from support.c_interface import environment
 
 
 class Network(nn.Cell):
@@ -256,3 +257,19 @@ def test_bad_arguments():
         bn3d.cross_check(net, volume(), loss=lambda y: y.sum())
     with pytest.raises(ValueError, match="found no BatchNorm3d in Conv3d"):
         bn3d.cross_check(nn.Conv3d(2, 3, 3), volume())
+
+
+def test_a_thread_that_flushes_subnormal_numbers_does_not_hide_what_is_wrong():
+    x = volume((2, 3, 4, 5, 6), scale=3e-5, dtype=ms.float16)
+    with environment(flushing=True):
+        assert bn3d.cross_check(bn3d.BatchNorm3d(3).set_train(), x).ok
+        assert not bn3d.cross_check(Wrong(3, before=flushed).set_train(), x).ok
+
+
+def test_a_swapped_layer_of_mint_without_parameters():
+    layer = mint.nn.BatchNorm3d(3, affine=False).set_train()
+    bn3d.swap(layer)
+    net = nn.SequentialCell(nn.Conv3d(2, 3, 3), layer).set_train()
+    report = bn3d.cross_check(net, volume())
+    assert report.ok, str(report)
+    assert {"y", "dx"} <= {q.name for q in report.layers[0].quantities}

@@ -19,9 +19,9 @@ from bn3d.networks import torch_layers
 __all__ = ["COUNT", "NamingRules", "Slot", "compile_rules", "rename", "slots"]
 
 _SAME = {"weight": "weight", "bias": "bias"}
-_AFFINE = {"gamma": "weight", "beta": "bias"}
-_STATISTICS = {"moving_mean": "running_mean", "moving_variance": "running_var"}
-_BATCH_NORM = _AFFINE | _STATISTICS
+_BATCH_NORM = torch_layers.NAMES
+_AFFINE = {name: _BATCH_NORM[name] for name in ("gamma", "beta")}
+_STATISTICS = {name: _BATCH_NORM[name] for name in ("moving_mean", "moving_variance")}
 _CONV1D = (nn.Conv1d, nn.Conv1dTranspose)
 _INSTANCE_NORM = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 

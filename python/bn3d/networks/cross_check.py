@@ -24,6 +24,7 @@ from bn3d.networks.cells import cells, check_net
 from bn3d.networks.judging import Quantity
 from bn3d.networks.layer_watch import ParameterGradients, Watch, is_batch_norm
 from bn3d.networks.snapshot import Snapshot
+from bn3d.networks.watching import pynative_mode
 from bn3d.reference import TOLERANCES
 
 __all__ = ["CrossCheck", "LayerCheck", "cross_check"]
@@ -191,8 +192,7 @@ def cross_check(
     mode = ms.get_context("mode")
     with ExitStack() as undo:
         undo.callback(Snapshot(net).restore)
-        undo.callback(ms.set_context, mode=mode)
-        ms.set_context(mode=ms.PYNATIVE_MODE)
+        undo.enter_context(pynative_mode())
         gradients = ParameterGradients()
         watches = [Watch(name, cell, gradients) for name, cell in layers]
         if net.training:

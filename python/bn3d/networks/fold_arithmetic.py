@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import Tensor, mint, nn
 
 from bn3d.mindspore_private.cells import settings_of_operator
-from bn3d.networks.cells import cells
+from bn3d.networks.torch_layers import held
 
 __all__ = ["PRODUCERS", "Weights", "folded_weights", "nan_weights", "normalises_by_batch"]
 
@@ -31,12 +31,13 @@ class Weights(NamedTuple):
 
 def normalises_by_batch(norm: nn.Cell) -> bool | None:
     """Whether a batch norm layer uses the statistics of its batch; None: now, in training."""
-    inner = _inner(norm)
-    if inner is norm:
-        always, mode = getattr(norm, "running_mean", None) is None, None
+    inner, *_, moving_mean, _ = held(norm)
+    if inner is None:
+        always, mode, training = moving_mean is None, None, norm.training
     else:
-        always, mode = inner.use_batch_statistics is True, inner.use_batch_statistics
-    return None if mode is None and inner.training and not always else always
+        mode, training = inner.use_batch_statistics, inner.training
+        always = mode is True
+    return None if mode is None and training and not always else always
 
 
 def folded_weights(producer: nn.Cell, norm: nn.Cell) -> Weights:
@@ -73,25 +74,17 @@ def nan_weights(producer: nn.Cell) -> Weights:
     )
 
 
-def _inner(norm: nn.Cell) -> nn.Cell:
-    """What holds the parameters: the child `bn2d`, which mixed precision may have wrapped, or
-    of a stock layer with PyTorch's arguments the layer itself.
-    """
-    found = [cell for _, cell in cells(norm) if isinstance(cell, nn.BatchNorm2d)]
-    return found[0] if found else norm
-
-
 def _numbers(norm: nn.Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """Gamma, beta, mean and variance in float64, and eps."""
-    inner = _inner(norm)
-    if inner is not norm:
-        held = (inner.gamma, inner.beta, inner.moving_mean, inner.moving_variance)
-        gamma, beta, mean, variance = map(_float64, held)
-        return gamma, beta, mean, variance, settings_of_operator(inner)[0]
-    mean, variance = _float64(norm.running_mean), _float64(norm.running_var)
-    gamma = np.ones_like(mean) if norm.weight is None else _float64(norm.weight)
-    beta = np.zeros_like(mean) if norm.bias is None else _float64(norm.bias)
-    return gamma, beta, mean, variance, float(norm.eps)
+    inner, gamma, beta, *statistics = held(norm)
+    mean, variance = map(_float64, statistics)
+    return (
+        np.ones_like(mean) if gamma is None else _float64(gamma),
+        np.zeros_like(mean) if beta is None else _float64(beta),
+        mean,
+        variance,
+        float(norm.eps) if inner is None else settings_of_operator(inner)[0],
+    )
 
 
 def _outputs(producer: nn.Cell) -> int:

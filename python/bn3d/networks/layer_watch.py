@@ -10,6 +10,7 @@ from mindspore import nn, ops
 from numpy.typing import NDArray
 
 from bn3d.backends import process_groups as groups
+from bn3d.float_environment import standard_floats
 from bn3d.layers.state import fixed_settings
 from bn3d.layers.sync_batch_norm import SyncBatchNorm3d
 from bn3d.mindspore_private.execution import is_recomputing
@@ -46,6 +47,7 @@ class ParameterGradients:
         entry[0] = entry[0] + want
         entry[1] = entry[1] + scale
 
+    @standard_floats()
     def hold(self, name: str, parameter: ms.Parameter, got: ms.Tensor) -> Quantity | None:
         """Compare a gradient; None where no call of a layer with the parameter was derived."""
         if id(parameter) not in self._expected:
@@ -86,12 +88,15 @@ class Watch:
         self._gather = _gather_of(cell)
 
         # MindSpore wants functions, no methods.
+        @standard_floats()
         def before(cell, inputs):
             self._enter()
 
+        @standard_floats()
         def after(cell, inputs, output):
             self._leave(inputs[0], output)
 
+        @standard_floats()
         def backward(cell, grad_input, grad_output):
             self._derive(grad_input[0], grad_output[0])
 
@@ -101,8 +106,12 @@ class Watch:
 
     def parameters(self) -> dict[str, ms.Parameter]:
         """Gamma and beta as "dgamma" and "dbeta", those that are trained."""
-        found = {"dgamma": _gamma(self.cell), "dbeta": _beta(self.cell)}
-        return {name: p for name, p in found.items() if p is not None and p.requires_grad}
+        of = torch_layers.held(self.cell)
+        found = {"dgamma": of.gamma, "dbeta": of.beta}
+        # Where a layer has none, bn3d computes with a Tensor of ones or zeros.
+        return {
+            name: p for name, p in found.items() if isinstance(p, ms.Parameter) and p.requires_grad
+        }
 
     def keep(self, quantity: Quantity) -> None:
         """Remember a comparison if it is the worst of its name."""
@@ -124,10 +133,9 @@ class Watch:
         self.calls += 1
         self.shape, self.dtype = tuple(x.shape), _dtype(y)
         self.keep(hold("y", self.dtype, _wide(y), *judged.y))
-        for name, parameter, want in (
-            ("moving_mean", _moving_mean(self.cell), judged.moving_mean),
-            ("moving_variance", _moving_variance(self.cell), judged.moving_variance),
-        ):
+        after = torch_layers.held(self.cell)
+        for name in ("moving_mean", "moving_variance"):
+            parameter, want = getattr(after, name), getattr(judged, name)
             if parameter is not None and want is not None:
                 self.keep(hold(name, _dtype(parameter), _wide(parameter), *want))
         self._explain(wide, state, judged)
@@ -183,10 +191,8 @@ def _gather_of(cell: nn.Cell) -> Gather | None:
 
 
 def _state(cell: nn.Cell) -> State:
-    gamma, beta = _gamma(cell), _beta(cell)
-    mean, variance = _moving_mean(cell), _moving_variance(cell)
-    if hasattr(cell, "bn2d"):
-        inner = cell.bn2d
+    inner, gamma, beta, mean, variance = torch_layers.held(cell)
+    if inner is not None:
         eps, momentum = fixed_settings(cell)
         by_batch = inner.use_batch_statistics
         by_batch = inner.training if by_batch is None else by_batch
@@ -200,10 +206,9 @@ def _state(cell: nn.Cell) -> State:
             momentum = 1 - 1 / (1 + int(cell.num_batches_tracked.asnumpy()))
         elif updates:
             momentum = 1 - float(cell.momentum)
-    ones = np.ones(cell.num_features if gamma is None and not hasattr(cell, "bn2d") else 0)
     return State(
-        ones if gamma is None else _wide(gamma),
-        0 * ones if beta is None else _wide(beta),
+        np.ones(cell.num_features) if gamma is None else _wide(gamma),
+        np.zeros(cell.num_features) if beta is None else _wide(beta),
         None if mean is None else _wide(mean),
         None if variance is None else _wide(variance),
         eps,
@@ -211,22 +216,6 @@ def _state(cell: nn.Cell) -> State:
         by_batch,
         updates,
     )
-
-
-def _gamma(cell: nn.Cell) -> ms.Parameter | None:
-    return cell.bn2d.gamma if hasattr(cell, "bn2d") else cell.weight
-
-
-def _beta(cell: nn.Cell) -> ms.Parameter | None:
-    return cell.bn2d.beta if hasattr(cell, "bn2d") else cell.bias
-
-
-def _moving_mean(cell: nn.Cell) -> ms.Parameter | None:
-    return cell.bn2d.moving_mean if hasattr(cell, "bn2d") else cell.running_mean
-
-
-def _moving_variance(cell: nn.Cell) -> ms.Parameter | None:
-    return cell.bn2d.moving_variance if hasattr(cell, "bn2d") else cell.running_var
 
 
 def _as_computed(x: ms.Tensor, y: ms.Tensor) -> ms.Tensor:

@@ -1,5 +1,5 @@
 """Stock layers with PyTorch's arguments and parameter names: `mindspore.mint.nn.BatchNorm3d`
-today, and `mindspore.nn.BatchNorm3d` as MindSpore announces it.
+today, and `mindspore.nn.BatchNorm3d` as MindSpore announces it. `held` reads either style.
 
 `adopt` gives such a layer the child `bn2d` that `bn3d.BatchNorm3d` computes with, around the
 very same `Parameter` objects, so their names, their order and checkpoints stay as they are.
@@ -7,16 +7,49 @@ very same `Parameter` objects, so their names, their order and checkpoints stay 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import mindspore as ms
-from mindspore import mint, nn, ops
+from mindspore import Tensor, mint, nn, ops
 
 from bn3d.layers.child import BatchNorm2d
 from bn3d.layers.torch_arguments import from_torch_style
 from bn3d.mindspore_private.cells import put_child
+from bn3d.networks.cells import cells
 
-__all__ = ["STOCK", "adopt", "is_new_style", "reason_against", "release"]
+__all__ = ["NAMES", "STOCK", "Held", "adopt", "held", "is_new_style", "reason_against", "release"]
 
 STOCK = tuple({nn.BatchNorm3d, mint.nn.BatchNorm3d})
+
+# What PyTorch calls the attributes of a batch norm, and these layers do.
+NAMES = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+class Held(NamedTuple):
+    """What a layer of either style computes with, None where it does without.
+
+    Attributes:
+        child: the `nn.BatchNorm2d` that holds it, None in a layer with PyTorch's names.
+    """
+
+    child: nn.BatchNorm2d | None
+    gamma: Tensor | None
+    beta: Tensor | None
+    moving_mean: Tensor | None
+    moving_variance: Tensor | None
+
+
+def held(norm: nn.Cell) -> Held:
+    """Of a batch norm layer; mixed precision may have put a cell around its child."""
+    found = [cell for _, cell in cells(norm) if isinstance(cell, nn.BatchNorm2d)]
+    if found:
+        return Held(found[0], *(getattr(found[0], name) for name in NAMES))
+    return Held(None, *(getattr(norm, name, None) for name in NAMES.values()))
 
 
 def is_new_style(cell: nn.Cell) -> bool:

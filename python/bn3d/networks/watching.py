@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import mindspore as ms
 from mindspore import nn
@@ -13,7 +13,18 @@ from mindspore import nn
 from bn3d.mindspore_private import precision, recompute
 from bn3d.mindspore_private.execution import drop_gradients, is_recording
 
-__all__ = ["Observer", "watched"]
+__all__ = ["Observer", "pynative_mode", "watched"]
+
+
+@contextmanager
+def pynative_mode() -> Iterator[None]:
+    """PyNative mode in the block, and afterwards the one before."""
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        yield
+    finally:
+        ms.set_context(mode=mode)
 
 
 class Observer:
@@ -56,11 +67,11 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
         return output if other is None else other
 
     recording = is_recording()
-    mode, jit = ms.get_context("mode"), os.environ.get("MS_JIT")
+    undo, jit = ExitStack(), os.environ.get("MS_JIT")
     try:
         nn.Cell.__call__ = observed
         os.environ["MS_JIT"] = "0"
-        ms.set_context(mode=ms.PYNATIVE_MODE)
+        undo.enter_context(pynative_mode())
         for cell in cells:
             # A run is for no gradient but those that the network takes itself.
             cell.requires_grad = False
@@ -72,7 +83,7 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
         if is_recording() and not recording:  # it ended within `mindspore.grad`
             drop_gradients()
         nn.Cell.__call__ = call
-        ms.set_context(mode=mode)
+        undo.close()
         os.environ.pop("MS_JIT", None)
         if jit is not None:
             os.environ["MS_JIT"] = jit
