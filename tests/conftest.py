@@ -13,6 +13,7 @@ from mindspore.common.api import _pynative_executor
 import bn3d
 import bn3d.backends
 from bn3d import convolutions
+from support.cpu_backends import CPU_BACKENDS
 
 convolutions.use_fast()  # before MindSpore computes; child processes have it from here
 
@@ -27,7 +28,7 @@ def mode(request):
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-@pytest.fixture(params=["native", "composed", "numpy"])
+@pytest.fixture(params=CPU_BACKENDS)
 def backend(request, monkeypatch):
     """Runs a test with each backend of a CPU."""
     monkeypatch.setenv(bn3d.backends.ENVIRONMENT_VARIABLE, request.param)

@@ -13,6 +13,7 @@ from mindspore import Parameter, Tensor, ops
 
 from bn3d import backends, reference
 from bn3d.backends import composed, library, native
+from support.cpu_backends import CPU_BACKENDS
 
 SHAPES = [(2, 3, 4, 5, 6), (1, 3, 1, 1, 1), (0, 3, 2, 2, 2)]
 
@@ -119,7 +120,7 @@ def test_a_file_that_is_no_library_is_refused(monkeypatch, tmp_path):
         library.load.cache_clear()
 
 
-@pytest.fixture(params=["native", "composed", "numpy"])
+@pytest.fixture(params=CPU_BACKENDS)
 def backend(request):
     return importlib.import_module(f"bn3d.backends.{request.param}").BACKEND
 

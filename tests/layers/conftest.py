@@ -10,12 +10,13 @@ from mindspore import ops
 from backends import standin
 from bn3d.backends import native, split, synchronised
 from bn3d.backends.process_groups import Membership
+from support.cpu_backends import CPU_BACKENDS
 
 
-@pytest.fixture(params=["native", "composed", "numpy", "ascend", "synchronised"])
+@pytest.fixture(params=[*CPU_BACKENDS, "ascend", "synchronised"])
 def way(request, monkeypatch):
     """Runs a test with each backend; the last two in the way of other devices."""
-    if request.param in ("native", "composed", "numpy"):
+    if request.param in CPU_BACKENDS:
         monkeypatch.setenv("BN3D_BACKEND", request.param)
     elif request.param == "ascend":
         standin.use(standin.ascend_on_cpu(monkeypatch), monkeypatch)

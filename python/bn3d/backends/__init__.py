@@ -2,7 +2,7 @@
 
 Each backend is a module that ends with `BACKEND`, a `Backend`; importing it registers its
 operators.
-To add one: that module, its name in `BACKENDS`, and its device target in `_TARGETS`.
+To add one: that module, and its line in `BACKENDS`.
 
 | backend  | computes with                                       | runs on                  |
 |----------|-----------------------------------------------------|--------------------------|
@@ -32,9 +32,8 @@ from bn3d.backends.library import LibraryError
 __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Choice", "choose"]
 
 ENVIRONMENT_VARIABLE = "BN3D_BACKEND"
-BACKENDS = ("ascend", "native", "composed", "numpy")
-
-_TARGETS = {"ascend": "Ascend", "native": "CPU", "numpy": "CPU"}
+BACKENDS = {"ascend": "Ascend", "native": "CPU", "composed": None, "numpy": "CPU"}
+"""In the order of preference, with the device target that each needs; None: any."""
 
 _logger = logging.getLogger("bn3d")
 
@@ -78,10 +77,10 @@ def _choose(target: str, wanted: str) -> Choice:
             f"{ENVIRONMENT_VARIABLE} must be one of auto, {', '.join(BACKENDS)}, got {wanted!r}"
         )
     passed_over: dict[str, str] = {}
-    for name in BACKENDS:
+    for name, needed in BACKENDS.items():
         if wanted not in ("auto", name):
             continue
-        if wanted == "auto" and name in _TARGETS and target != _TARGETS[name]:
+        if wanted == "auto" and needed not in (target, None):
             continue
         obstacle = _obstacle(name, target)
         if obstacle is None:
@@ -104,8 +103,8 @@ def _obstacle(name: str, target: str) -> str | None:
     """Why a backend does not work here, None where it does."""
     if name == "composed":
         return None
-    if target != _TARGETS[name]:
-        return f"it needs the device target {_TARGETS[name]}, this one is {target}"
+    if BACKENDS[name] not in (target, None):
+        return f"it needs the device target {BACKENDS[name]}, this one is {target}"
     if platform.system() != "Linux" and name != "numpy":
         return f"mindspore.ops.Custom exists on Linux only, this is {platform.system()}"
     if name == "ascend" and (reason := ascend_obstacles.obstacle()) is not None:
@@ -120,10 +119,9 @@ def _failure(name: str) -> str | None:
     except TypeError as error:
         if "MS_CUSTOM_AOT_WHITE_LIST" not in os.environ:
             return str(error)
-        # MindSpore's answer to a library outside of that folder.
+        # MindSpore's error for a library outside that folder.
         return f"{error}; unset MS_CUSTOM_AOT_WHITE_LIST, or set it to a folder above that file"
     except (LibraryError, ValueError, RuntimeError, OSError) as error:
-        # All but the first come from MindSpore's compilation of what it calls the operators of
-        # CANN with.
+        # All but the first are raised while MindSpore compiles the code that calls CANN.
         return str(error)
     return None

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import math
-import numbers
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import mindspore as ms
 from mindspore import nn, ops
 
 from bn3d.backends import threads
-from bn3d.errors import type_name
-from bn3d.layers import child
+from bn3d.layers import arguments, child
 from bn3d.layers.state import attach, fixed_settings, get_state, set_state
 from bn3d.layers.torch_arguments import from_torch_style
 from bn3d.mindspore_private import execution, precision
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchNorm3d"]
 
-_DTYPES = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
-
 
 class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
     """Batch normalisation over a volume of shape (N, C, D, H, W), a drop-in for `nn.BatchNorm3d`.
@@ -35,8 +31,8 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
     with mean and (biased) variance of each channel over (N, D, H, W) while training, and the
     moving statistics otherwise. Training also updates those:
     moving = momentum * moving + (1 - momentum) * batch, the variance being the unbiased one.
-    One value a channel has no unbiased variance and leaves the moving variance as it is; an
-    empty batch leaves both.
+    A single value per channel has no unbiased variance and leaves the moving variance as it is;
+    an empty batch leaves both.
 
     The arguments are those of `mindspore.nn.BatchNorm3d` 2.7 to 2.10, and stay so whatever the
     installed MindSpore takes; `from_torch_args` takes PyTorch's. The parameters are
@@ -81,6 +77,14 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         array([0.1, 0.1, 0.1, 0.1], dtype=float32)
     """
 
+    # What `bn3d.layers.state.attach` assigns.
+    _forward_training: Callable[..., tuple[ms.Tensor, ...]]
+    _forward_inference: Callable[..., ms.Tensor]
+    _settings: Any
+    _settings_without_update: Any
+    _half: ms.Tensor
+    _backend: str
+
     def __init__(
         self,
         num_features: int,
@@ -94,8 +98,8 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         use_batch_statistics: bool | None = None,
         dtype: ms.Type = ms.float32,
     ) -> None:
-        _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype)
-        _check_inits(gamma_init, beta_init, moving_mean_init, moving_var_init)
+        arguments.check(num_features, eps, momentum, affine, use_batch_statistics, dtype)
+        arguments.check_inits(gamma_init, beta_init, moving_mean_init, moving_var_init)
         nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
         self.bn2d = child.build(
             num_features,
@@ -168,21 +172,21 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         return layer
 
     def _construct_stock(self, x: ms.Tensor) -> ms.Tensor:
-        """What an export computes with: its file has to load where bn3d is not."""
+        """What an export computes with: its file has to load where bn3d is not installed."""
         n, c, d, h, w = x.shape
         return self.bn2d(x.reshape(n, c, d * h, w)).reshape(n, c, d, h, w)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Normalise x; see the class."""
         if not isinstance(x, ms.Tensor):
-            _refuse(type(x))
+            arguments.refuse_input(type(x))
         bn = self._bn2d
-        _check_input(x.shape, x.dtype, bn.num_features)
+        arguments.check_input(x.shape, x.dtype, bn.num_features)
         if execution.is_exporting():
             return self._construct_stock(x)
         threads.follow()
         if execution.splits_batches():
-            _refuse_to_be_split()
+            arguments.refuse_to_be_split()
         if not execution.is_compiling() and precision.asked_dtype(self) is not None:
             # A graph has cast it already. In PyNative mode `to_float` casts what operators get,
             # but a backend keeps its own out of that.
@@ -231,86 +235,9 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         set_state(self, state, functools.partial(attach, self))
 
 
-def _check_arguments(num_features, eps, momentum, affine, use_batch_statistics, dtype):
-    def fail(error, name, must, got):
-        raise error(f"BatchNorm3d: '{name}' must be {must}, got {got!r} ({type(got).__name__})")
-
-    if isinstance(num_features, bool) or not isinstance(num_features, int):
-        fail(TypeError, "num_features", "an int", num_features)
-    if num_features < 1:
-        fail(ValueError, "num_features", "at least 1", num_features)
-    if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
-        fail(TypeError, "eps", "a number", eps)
-    if not (math.isfinite(eps) and eps >= 0):
-        fail(ValueError, "eps", "finite and not negative", eps)
-    if momentum is None:
-        raise TypeError(
-            "BatchNorm3d: 'momentum' must be a number from 0 to 1, got None; the cumulative "
-            "average that None means in PyTorch does not exist here"
-        )
-    if isinstance(momentum, bool) or not isinstance(momentum, numbers.Real):
-        fail(TypeError, "momentum", "a number from 0 to 1", momentum)
-    if not 0 <= momentum <= 1:
-        fail(ValueError, "momentum", "a number from 0 to 1", momentum)
-    if not isinstance(affine, bool):
-        fail(TypeError, "affine", "a bool", affine)
-    if use_batch_statistics is not None and not isinstance(use_batch_statistics, bool):
-        fail(TypeError, "use_batch_statistics", "a bool or None", use_batch_statistics)
-    if dtype not in _DTYPES:
-        fail(TypeError, "dtype", "a floating-point dtype of MindSpore", dtype)
-
-
-def _check_inits(*inits):
-    names = ("gamma_init", "beta_init", "moving_mean_init", "moving_var_init")
-    for name, init in zip(names, inits, strict=True):
-        if isinstance(init, bool):
-            raise TypeError(
-                f"BatchNorm3d: '{name}' must be a Tensor, number, str or Initializer, got {init} "
-                "(bool)"
-            )
-
-
 @ops.constexpr
 def _is_half(dtype):
     return dtype in (ms.float16, ms.bfloat16)
-
-
-def _wrong_type(got):
-    return TypeError(
-        f"BatchNorm3d: x must be a Tensor of float32, float16, bfloat16 or float64, got {got}"
-    )
-
-
-@ops.constexpr
-def _refuse(kind):
-    raise _wrong_type(type_name(kind) if isinstance(kind, type) else kind)
-
-
-@ops.constexpr
-def _refuse_to_be_split():
-    raise RuntimeError(
-        f"BatchNorm3d: parallel_mode {ms.get_auto_parallel_context('parallel_mode')!r} splits "
-        "operators over devices, and MindSpore does not know how to split those of bn3d: use "
-        "bn3d.restore(net) or mindspore.nn.BatchNorm3d in this mode, or data_parallel, with "
-        "bn3d.swap(net, sync=True) for statistics over all devices"
-    )
-
-
-@ops.constexpr
-def _check_input(shape, dtype, num_features):
-    if dtype not in _DTYPES:
-        raise _wrong_type(repr(dtype))
-    if shape is None:
-        return  # a rank that is not known yet
-    if len(shape) != 5:
-        raise ValueError(
-            f"BatchNorm3d: x must have 5 dimensions (N, C, D, H, W), got shape {tuple(shape)}"
-        )
-    if shape[1] not in (num_features, -1, None):
-        raise ValueError(
-            f"BatchNorm3d: x must have num_features = {num_features} channels, got {shape[1]} "
-            f"in shape {tuple(shape)}"
-        )
 
 
 precision.keep_in_rewrites(BatchNorm3d)

@@ -16,7 +16,7 @@ from bn3d.mindspore_private import precision
 
 __all__ = ["BatchNorm2d", "Init", "build", "unwrapped"]
 
-# What a constructor takes for the first values of a parameter.
+# What a constructor takes as the initial values of a parameter.
 Init: TypeAlias = Tensor | float | str | Initializer
 
 
@@ -73,7 +73,7 @@ def unwrapped(layer: nn.Cell) -> nn.Cell:
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """A `nn.BatchNorm2d` with today's attributes, whatever the constructor of that takes.
+    """An `nn.BatchNorm2d` with today's attributes, whatever the stock constructor takes.
 
     Args:
         num_features, eps, momentum, use_batch_statistics: as for `bn3d.BatchNorm3d`.

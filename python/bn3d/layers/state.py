@@ -61,7 +61,7 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
 
 
 def attach_later(cell: nn.BatchNorm3d) -> None:
-    """`attach` without the forward pass of training, which needs a group of devices first."""
+    """`attach` without the forward pass of training: that needs its group of devices first."""
     attach(cell, Membership("", size=1, place=0))
     del cell._forward_training
 
@@ -89,7 +89,7 @@ def get_state(cell: nn.BatchNorm3d) -> dict[str, Any]:
 
 
 def set_state(cell: nn.BatchNorm3d, state: dict[str, Any], attach: Callable[[], None]) -> None:
-    """Bring a new cell into a state of `get_state`; `attach` gives it the backend of this
+    """Give a new cell the state that `get_state` returned; `attach` gives it the backend of this
     process.
     """
     inner_class, inner_state = state["bn2d"]

@@ -25,8 +25,8 @@ def from_torch_style(
     """(momentum, use_batch_statistics) of MindSpore for PyTorch's arguments.
 
     Args:
-        momentum: the weight of the new value, 0 to 1, or None, which only a layer can have
-            that does not track.
+        momentum: the weight of the new value, 0 to 1, or None, which only a layer that tracks
+            nothing can have.
         track_running_stats: the argument, or what a layer has in that attribute.
         has_statistics: whether the layer has running statistics; None: as the argument says.
 
