@@ -28,7 +28,7 @@ _MINDSPORE = {
     "bfloat16": (ms.bfloat16, DataType.BF16_Default),
 }
 
-# What the package of this SoC takes; of all SoCs where its name is not known.
+# What the package takes on this SoC, or on any SoC where the name is unknown.
 _DTYPES = tuple(
     dict.fromkeys(name for soc in SOCS if soc_name() in (soc.name, None) for name in soc.dtypes)
 )

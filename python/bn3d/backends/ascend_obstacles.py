@@ -21,9 +21,8 @@ _logger = logging.getLogger("bn3d")
 
 
 def obstacle() -> str | None:
-    """Why the operators cannot be used with the device target Ascend; None if nothing is known.
-
-    If nothing is, what may go wrong all the same is logged.
+    """Why the operators cannot be used with the device target Ascend; None if there is no reason
+    known. Then what may still go wrong is logged.
     """
     found = next(obstacles(), None)
     if found is None:
@@ -33,7 +32,7 @@ def obstacle() -> str | None:
 
 
 def obstacles() -> Iterator[str]:
-    """Everything that keeps the operators from being used, with its remedy, the first thing first.
+    """Everything that keeps the operators from being used, with its remedy, first things first.
 
     Without CANN, or without a readable package, that alone is said.
     """

@@ -34,7 +34,7 @@ class Backend:
             `bn3d.backends.synchronised`, and what `bn3d verify` checks one by one.
         dtypes: names of the dtypes of volumes that the operators take; layers cast others.
         compiled: wraps what calls an operator in PyNative mode, as `mindspore.jit` does; None
-            where nothing has to.
+            where no wrapping is needed.
         probed: whether the operators are compiled by shape and may fail: layers try them first.
         variant: what the name leaves open, such as the instruction set of the native library.
     """
@@ -58,7 +58,7 @@ class Backend:
 class Group(Protocol):
     """Devices whose batches count as one, such as `bn3d.backends.synchronised.Group`.
 
-    Vectors are float32 (C,). `count`, the values a channel, comes as a number or a float32
+    Vectors are float32 (C,). `count`, the values per channel, comes as a number or a float32
     tensor (1,) and is returned as such a tensor.
     """
 
@@ -71,7 +71,7 @@ class Group(Protocol):
 
     def sums(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """(first, second), added up over the devices. Calls no Python function that
-        `statistics` calls too: MindSpore 2.10 loses one that two passes of a gradient call.
+        `statistics` calls too: MindSpore 2.10 loses one that two passes of a gradient both call.
         """
 
     def channel_mean(self, x: Tensor) -> Tensor:

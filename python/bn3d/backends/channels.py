@@ -44,8 +44,8 @@ def values_per_channel(x: Tensor) -> int | Tensor:
 
 def per_channel(vector: Tensor, like: Tensor) -> Tensor:
     """A (C,) vector as (1, C, 1, 1, 1) in the dtype of `like`."""
-    # In this order: PyNative mode of 2.10 loses second derivatives towards a Parameter whose first
-    # operator is a cast. Graphs reshape no bfloat16 on a CPU.
+    # In this order: PyNative mode of 2.10 loses second derivatives with respect to a Parameter
+    # whose first operator is a cast. Graphs reshape no bfloat16 on a CPU.
     if is_compiling() and vector.dtype == ms.bfloat16:
         vector = ops.cast(vector, like.dtype)
     return ops.cast(ops.reshape(vector, (1, -1, 1, 1, 1)), like.dtype)
@@ -59,8 +59,8 @@ def channel_mean(x: Tensor) -> Tensor:
 
 
 def normalize_by(channel_mean: Callable) -> Callable:
-    """`normalize` with another mean over a channel. A closure: MindSpore 2.10 differentiates no
-    function that takes one twice.
+    """`normalize` with another mean over a channel. A closure: MindSpore 2.10 cannot differentiate
+    a function twice that takes another one as an argument.
     """
 
     def normalize(x, eps):

@@ -78,7 +78,7 @@ def build(operators: Operators) -> ops.Primitive:
     def is_known(shape: tuple[int, ...] | None, dtype: ms.Type) -> bool:
         return shape is not None and (tuple(shape), _name(dtype)) in FALLBACKS
 
-    # To mypy a decorated function is no base class, whatever the decorator makes of it.
+    # mypy takes no decorated function for a base class, whatever the decorator returns.
     class IsNeeded(is_known):  # type: ignore[valid-type, misc]
         def __call__(self, shape: tuple[int, ...], dtype: ms.Type) -> bool:
             key = tuple(shape), _name(dtype)
@@ -110,7 +110,7 @@ def _name(dtype: ms.Type) -> str:
     return str(dtype).lower()
 
 
-# Primitives: MindSpore 2.10 loses a Python function that two passes of a gradient call.
+# Primitives: MindSpore 2.10 loses a Python function that two passes of a gradient both call.
 _zeros_like = ops.ZerosLike()
 _depend = ops.Depend()
 
@@ -119,8 +119,8 @@ def _no_sums(x, shift):
     return _zeros_like(shift), _zeros_like(shift)
 
 
-# A graph leaves out what no result depends on. The collectives of this device would be missing
-# in the group, so what comes of them is passed through.
+# A graph leaves out what no result depends on. The group would wait for the collectives of this
+# device in vain, so their results are passed through.
 
 
 def _no_volume(x, mean, multiplier, offset):

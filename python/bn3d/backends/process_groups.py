@@ -24,7 +24,7 @@ __all__ = ["GroupMissingError", "Membership", "ProcessGroups", "find"]
 
 ProcessGroups = list[list[int]] | None
 
-# What the ways to start several processes tell each: msrun, a rank table, mpirun.
+# Set in each of several processes by what started them: msrun, a rank table, mpirun.
 _SIZE_VARIABLES = ("MS_WORKER_NUM", "RANK_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
@@ -43,8 +43,8 @@ class GroupMissingError(RuntimeError):
 def find(process_groups: ProcessGroups, create: bool = True) -> Membership | None:
     """The communication group that this process belongs to; None where it is alone.
 
-    It is alone in a group of one, if no group holds its rank, and where MindSpore's
-    communication is not initialised because this is the only process.
+    It is alone in a group of one, if no group holds its rank, and where MindSpore's communication
+    is not initialised and this is the only process.
 
     Args:
         process_groups: lists of ranks, each a group of its own; None puts all into one. Every
@@ -86,7 +86,7 @@ def find(process_groups: ProcessGroups, create: bool = True) -> Membership | Non
 
 
 def _name(ranks: tuple[int, ...], existing: Collection[str]) -> str:
-    """The name that the group of these ranks has, or can be created by."""
+    """The name that the group of these ranks has, or can be created with."""
     text = "_".join(map(str, ranks))
     first = f"bn3d_{len(ranks)}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     names = itertools.chain([first], (f"{first}_{number}" for number in itertools.count(2)))

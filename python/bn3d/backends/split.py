@@ -84,9 +84,9 @@ def build(
         operators: volumes in, float32 (C,) vectors in and out.
         group: asked once in each direction, after the last reduction. Default: this device
             alone.
-        compiled: wraps what calls the operators, where nothing compiles it anyway, that is in
-            PyNative mode; such as `mindspore.jit`.
-        dtypes: names of those of volumes that the operators take; the others are computed in
+        compiled: wraps what calls the operators in PyNative mode, where nothing else compiles it;
+            such as `mindspore.jit`.
+        dtypes: names of the dtypes of volumes that the operators take; others are computed in
             float32. Default: all.
         probed: whether the operators may fail for some volumes, so that they have to be tried.
     """
@@ -119,7 +119,7 @@ def build(
         )
         if momentum < 1:
             spare = _at_least_one(count) - 1
-            # Weights of 0 where there is no value, and where there is no second one.
+            # The weights are 0 where there is no value, or no second one.
             _update(moving_mean, mean + rest, (1 - momentum) * _at_most_one(count))
             unbiased = variance * (count / _at_least_one(spare))
             _update(moving_variance, unbiased, (1 - momentum) * _at_most_one(spare))
@@ -174,7 +174,7 @@ def _update(moving, batch, weight):
 
 class _Training(nn.Cell):
     """Forward pass in training: x is (N, C, D, H, W), eps a number, `reductions` as in
-    `settings`, and `shift` may be anything: the nearer to the mean the better.
+    `settings`, and `shift` may be anything: the nearer to the mean, the better.
     """
 
     def __init__(self, operators: Operators, group: Group | None) -> None:
@@ -208,7 +208,7 @@ class _Training(nn.Cell):
         return y, mean, rest, variance, rstd, count, scale
 
     def bprop(self, x, gamma, beta, shift, eps, reductions, out, dout):
-        """Gradients of y alone: nobody derives by the others."""
+        """Gradients of y alone: the other outputs are never differentiated."""
         _, mean, rest, _, rstd, _, scale = out
         dx, dgamma, dbeta = self.gradient(dout[0], x, gamma, mean, rest, rstd, scale, eps)
         return dx, dgamma, dbeta, _zeros_like(shift), 0.0, 0
@@ -241,7 +241,7 @@ class _TrainingGradient(nn.Cell):
     def bprop(self, dy, x, gamma, mean, rest, rstd, scale, eps, out, dout):
         wide_eps = _zeros_like(gamma) + eps
         d_dy, d_x, d_gamma = self.second_order(dy, x, gamma, wide_eps, dout)
-        # The statistics are functions of x, and were derived as such.
+        # The statistics are functions of x: d_x has their part already.
         zeros = _zeros_like(gamma)
         return d_dy, d_x, d_gamma, zeros, zeros, zeros, scale * 0, 0.0
 

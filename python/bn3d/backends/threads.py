@@ -23,7 +23,7 @@ def _follow() -> bool:
     return follow_now()
 
 
-# To mypy a decorated function is no base class, whatever the decorator makes of it.
+# mypy takes no decorated function for a base class, whatever the decorator returns.
 class _Follow(_follow):  # type: ignore[valid-type, misc]
     def __call__(self) -> bool:
         return follow_now()

@@ -55,7 +55,9 @@ def remove_all(cell: nn.Cell) -> None:
 
 
 def restorer(*cells: nn.Cell) -> Callable[[], None]:
-    """What puts attributes, sub-cells, parameters and operators of cells back as they are now."""
+    """A function that puts back what attributes, sub-cells, parameters and operators cells have
+    now.
+    """
     held = [
         each for cell in cells for each in (vars(cell), cell._cells, cell._params, cell._primitives)
     ]
@@ -79,8 +81,8 @@ def use_twins(*cells: nn.Cell) -> Callable[[], None]:
 
 
 class GivesChildrenValues(nn.Cell):
-    """A cell that is called where its children never are: parameters built under
-    `no_init_parameters` get their values when a cell is called for the first time.
+    """A cell whose children are never called. Parameters built under `no_init_parameters` get
+    their values when their cell is first called, so the children's get them with this one's.
     """
 
     def _init_check(self):

@@ -46,7 +46,7 @@ def _calls_of(module: str, *functions: str) -> int:
     return found
 
 
-# To mypy a decorated function is no base class, whatever the decorator makes of it.
+# mypy takes no decorated function for a base class, whatever the decorator returns.
 
 
 @ops.constexpr(get_instance=False)
@@ -121,15 +121,15 @@ def drop_gradients() -> None:
 # Whether MindSpore compiles the caller, in graph mode or in `mindspore.jit`.
 is_compiling = _IsCompiling()
 
-# Whether `mindspore.export` compiles: its file has to load where this package is not.
+# Whether `mindspore.export` compiles: its file has to load where this package is not installed.
 is_exporting = _IsExporting()
 
 # Whether a forward pass runs for the second time, in the backward pass, because of
 # `Cell.recompute()` or `mindspore.recompute`.
 is_recomputing = _IsRecomputing()
 
-# Whether MindSpore distributes the operators of a graph over devices by itself: it knows what of
-# an operator may be split for its own ones alone.
+# Whether MindSpore distributes the operators of a graph over devices by itself: it knows only of
+# its own ones how they may be split.
 splits_batches = _SplitsBatches()
 
 # Whether PyNative mode remembers what it computes, because a gradient is to be taken of it.

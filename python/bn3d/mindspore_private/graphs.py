@@ -32,8 +32,8 @@ def living_cells() -> list[nn.Cell]:
 
 def drop(cells: Iterable[nn.Cell], reaches_loaded: Callable[[object], bool]) -> None:
     """Drop the graphs of these cells, of all that live, and of functions, so that they are compiled
-    again; their memory goes back to MindSpore, unless a thread is within MindSpore's calls of
-    graphs: then at the next time.
+    again. Their memory goes back to MindSpore at once, or, where a thread compiles or runs a graph,
+    the next time.
 
     Args:
         cells: those that the garbage collector may not know.

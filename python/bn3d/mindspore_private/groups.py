@@ -26,5 +26,5 @@ def created(name: str) -> None:
 
 
 def remembered() -> Collection[str]:
-    """Names beyond `release()`: MindSpore creates no group of such a name."""
+    """Names that MindSpore keeps after `release()`: it creates no group of such a name."""
     return () if _helper is None else _helper._ExistingGroup.ITEMS

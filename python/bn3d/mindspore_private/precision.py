@@ -49,14 +49,14 @@ def is_mixed(cell: nn.Cell) -> bool:
 
 
 def leave(cell: nn.Cell) -> None:
-    """Let MindSpore leave the precision of a cell that raised: it would go on in it for ever."""
+    """Let MindSpore leave the precision of a cell that raised: it would keep to it for ever."""
     if is_mixed(cell):
         cell._call_post_process(None)
 
 
 def unwrapped(cell: nn.Cell) -> nn.Cell:
-    """A cell without the one that `amp` puts around what is on its black list, to cast what it
-    returns.
+    """The cell itself where `amp` has put another around it, which casts what it returns, because
+    it is on its black list.
     """
     return getattr(cell, "_backbone", cell)
 
@@ -66,7 +66,7 @@ def _is_widening() -> bool:
     return False
 
 
-# To mypy a decorated function is no base class, whatever the decorator makes of it.
+# mypy takes no decorated function for a base class, whatever the decorator returns.
 class _IsWidening(_is_widening):  # type: ignore[valid-type, misc]
     def __call__(self) -> bool:
         strategy = None if _get_curr_amp_strategy is None else _get_curr_amp_strategy()
@@ -83,7 +83,7 @@ is_widening = _IsWidening()
 def keep_in_rewrites(cls: type[nn.Cell]) -> None:
     """Let `mindspore.rewrite`, and so `amp` level O1, call cells of this class as they are.
 
-    It would write a class anew that has the name of its base class, and fail.
+    It would rewrite a class that has the name of its base class, and fail.
     """
     if _rewrites is not None:
         _rewrites._subtree_black_list.append(cls)

@@ -1,7 +1,7 @@
 """Methods `construct` that were bound to a cell before its class changes.
 
-MindSpore runs the method of the moment at which `Cell.recompute()` was called, whatever the
-class of the cell is now; mixed precision of level "auto" sets one on the cell itself.
+MindSpore goes on running the method that the cell had when `Cell.recompute()` was called, whatever
+its class is now; mixed precision of level "auto" sets one on the cell itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def reason_against(cell: nn.Cell) -> str | None:
 
 
 def follow_class(cell: nn.Cell) -> None:
-    """Let `recompute()`, called before, go on with the construct of the class of now."""
+    """Let an earlier `recompute()` go on with the construct of the class that the cell has now."""
     kept = None if cell._recompute_cell is None else _kept_method(cell)
     if kept is not None:
         holder, name = kept
