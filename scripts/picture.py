@@ -9,6 +9,7 @@ of 1 about a mean of 1000. Its mean is all that is made up: the layer has to sub
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import matplotlib
@@ -82,4 +83,8 @@ def draw(x: np.ndarray, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(volume(), PICTURE)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=PICTURE, help="the file to write")
+    draw(volume(), parser.parse_args().output)
