@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mindspore as ms
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import bn3d
@@ -30,6 +31,28 @@ def test_every_command_has_help(command: str, option: str):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_option_is_wrong_use(command: str):
     assert runner.invoke(app, [command, "--no-such-option"]).exit_code == 2
+
+
+def every_command(command=None, name="bn3d"):
+    command = command or get_command(app)
+    for below, each in getattr(command, "commands", {}).items():
+        yield from every_command(each, f"{name} {below}")
+    if not hasattr(command, "commands"):
+        yield name, command
+
+
+def test_an_option_means_the_same_in_every_command():
+    """--json writes a file or prints, -o is --output, -h is --help."""
+    found: dict[str, set] = {}
+    for name, command in every_command():
+        for parameter in command.params:
+            for option in parameter.opts:
+                found.setdefault(option, set()).add(
+                    (tuple(sorted(parameter.opts)), parameter.metavar)
+                )
+        assert set(command.context_settings or {}) <= {"help_option_names"}, name
+    assert found["--json"] == {(("--json",), "FILE|-")}
+    assert found["-o"] == found["--output"] == {(("--output", "-o"), None)}
 
 
 def test_version():
