@@ -43,7 +43,7 @@ def draw(layers: list[dict], path: Path) -> None:
             _draw_panel(axis, cases, rows)
             axis.set_title(f"{mode}, {step.replace('_', ' + ')}", fontsize=10)
     axes[0, 0].set_yticks(range(len(cases)), [str(case) for case in cases], fontsize=8)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(cases) - 0.4, -0.6)  # room around the points, the first case on top
     figure.supxlabel("time of a call, in copies of the tensor (1 = one read + one write)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
     with replacing(path) as temporary:
