@@ -197,4 +197,11 @@ def _ascend() -> tuple[str | None, str | None, str | None, tuple[str, ...]]:
             if state["installed"]
             else " (not installed)"
         )
-    return found, paired, package, (*ascend_obstacles.obstacles(), *node.notes(soc))
+    todo = [*ascend_obstacles.obstacles(), *node.notes(soc)]
+    target = ms.get_context("device_target")
+    if target != "Ascend":
+        todo.append(
+            f"MindSpore's device target is {target}: where `npu-smi info` shows a device, call "
+            'mindspore.set_device("Ascend")'
+        )
+    return found, paired, package, tuple(todo)
