@@ -155,7 +155,7 @@ def _fused_operators(custom):
 
 
 def _operator(operator: Operator, custom: Callable | None) -> Callable:
-    """One of the four operators, in either mode."""
+    """One of the four operators; without the library in PyNative mode alone."""
     judge = getattr(reference, operator.module.removeprefix("bn3d_"))
     volume = [tensor.kind for tensor in operator.inputs].index("volume")
     single = len(operator.outputs) == 1
@@ -167,21 +167,15 @@ def _operator(operator: Operator, custom: Callable | None) -> Callable:
     def names(tensors):
         return " ".join(tensor.name for tensor in tensors)
 
-    in_graphs: Any = custom and custom(
-        operator.type.replace("Bn3d", "Bn3dNumpy"),
-        compute,
-        names(operator.inputs),
-        names(operator.outputs),
-    )
+    if custom is not None:
+        name = operator.type.replace("Bn3d", "Bn3dNumpy")
+        return custom(name, compute, names(operator.inputs), names(operator.outputs))
 
+    @standard_floats()
     def call(*tensors):
-        if is_compiling():
-            return in_graphs(*tensors)
-        results = standard_floats()(compute)(*map(_array, tensors))
-        dtypes = [
-            tensors[volume].dtype if t.kind == "volume" else ms.float32 for t in operator.outputs
-        ]
-        outputs = tuple(map(Tensor, results, dtypes))
+        of_kind = {"volume": tensors[volume].dtype, "channel": ms.float32}
+        dtypes = [of_kind[tensor.kind] for tensor in operator.outputs]
+        outputs = tuple(map(Tensor, compute(*map(_array, tensors)), dtypes))
         return outputs[0] if single else outputs
 
     return call
