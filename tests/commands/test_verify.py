@@ -102,9 +102,9 @@ def test_an_operator_that_raises_is_a_failed_check_and_the_rest_is_checked():
 def test_what_is_no_result(value):
     case = Case(SHAPE, "float32", "PYNATIVE_MODE")
     got = ms.Tensor(np.array([1.0, value], np.float32))
-    assert not compare("x", "y", case, got, np.ones(2), 1.0).ok
-    assert compare("x", "y", case, got[:1], np.ones(1), 1.0).ok
-    assert "shape" in compare("x", "y", case, got, np.ones(1), 1.0).failure
+    assert not compare("x", "y", case, got, np.ones(2), np.ones(2)).ok
+    assert compare("x", "y", case, got[:1], np.ones(1), np.ones(1)).ok
+    assert "shape" in compare("x", "y", case, got, np.ones(1), np.ones(1)).failure
 
 
 def test_a_failure_is_exit_code_1(monkeypatch):

@@ -69,8 +69,8 @@ class Quantity:
     Attributes:
         name: y, dx, dgamma, dbeta, moving_mean or moving_variance.
         dtype: of the result.
-        error: the largest, relative to the scale of its channel; NaN where a value is not
-            finite and the judge's is, or the other way round.
+        error: the largest, relative to its scale; infinite where a value is not finite and the
+            judge's is, or the other way round.
         worst: (got, expected) at the largest error.
     """
 
@@ -152,8 +152,10 @@ def judge_gradient(
 
 
 def hold(name: str, dtype: str, got: Array, want: Array, scale: Array) -> Quantity:
-    """Compare a result with the judge's: volumes (N, C, D, H, W) or vectors (C,), scale (C,)."""
-    if got.ndim > 1:
+    """Compare a result with the judge's: volumes (N, C, D, H, W) or vectors (C,), with a scale of
+    the same shape or (C,).
+    """
+    if got.ndim > scale.ndim:
         scale = _per_channel(scale)
     if got.size == 0:
         return Quantity(name, dtype, 0.0, (0.0, 0.0))

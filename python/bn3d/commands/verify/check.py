@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
-from numpy.typing import ArrayLike
 
 from bn3d.errors import first_line
+from bn3d.networks.judging import hold
 from bn3d.reference import TOLERANCES
 
 __all__ = ["Case", "Check", "compare", "guarded"]
@@ -55,12 +56,12 @@ def compare(
     case: Case,
     got: ms.Tensor,
     expected: np.ndarray,
-    scale: ArrayLike,
+    scale: np.ndarray,
 ) -> Check:
     """Compare an output with the judge's.
 
     `scale` says what a value's error is relative to, such as the sum of the absolute values that
-    a sum adds up; it is of the output's shape, or one for all.
+    a sum adds up; it is of the output's shape, or (C,).
     """
     tolerance = TOLERANCES[str(got.dtype).lower()]
     values = got.astype(ms.float32) if got.dtype == ms.bfloat16 else got
@@ -68,9 +69,8 @@ def compare(
     if values.shape != expected.shape:
         failure = f"shape {values.shape} instead of {expected.shape}"
         return Check(subject, output, case, float("nan"), tolerance, failure)
-    smallest = np.finfo(np.float32).tiny
-    error = np.abs(values - expected) / np.maximum(scale, smallest)
-    return Check(subject, output, case, float(error.max(initial=0.0)), tolerance)
+    error = hold(output, str(got.dtype).lower(), values, expected, scale).error
+    return Check(subject, output, case, error if math.isfinite(error) else math.nan, tolerance)
 
 
 def guarded(subject: str, case: Case, checks: Callable[[], Iterator[Check]]) -> list[Check]:

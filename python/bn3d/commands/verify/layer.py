@@ -8,14 +8,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from bn3d import reference
 from bn3d.commands.verify.check import Case, Check, compare
 from bn3d.commands.verify.operators import rounded
 from bn3d.layers.batch_norm import BatchNorm3d
+from bn3d.layers.state import fixed_settings
+from bn3d.networks.judging import State, judge, judge_gradient
 
 __all__ = ["check_layer"]
-
-_AXES = (0, 2, 3, 4)
 
 
 class _Loss(nn.Cell):
@@ -45,36 +44,25 @@ def check_layer(case: Case, mean: float, training: bool) -> Iterator[Check]:
     subject = f"layer, {'training' if training else 'inference'}, mean {mean:g}"
     random = np.random.default_rng([*case.shape, training])
     channels = case.shape[1]
-    x = rounded(random.normal(mean, 1.0, case.shape), case.dtype)
-    dy = rounded(random.normal(0.0, 1.0, case.shape), case.dtype)
-    gamma, beta = random.normal(1.0, 0.3, (2, channels)).astype(np.float32)
+    x = rounded(random.normal(mean, 1.0, case.shape), case.dtype).astype(np.float64)
+    dy = rounded(random.normal(0.0, 1.0, case.shape), case.dtype).astype(np.float64)
+    affine = random.normal(1.0, 0.3, (2, channels)).astype(np.float32)
+    gamma, beta = affine.astype(np.float64)
     moving = np.zeros(channels), np.ones(channels)
 
-    layer = BatchNorm3d(channels, gamma_init=ms.Tensor(gamma), beta_init=ms.Tensor(beta))
+    gamma_init, beta_init = map(ms.Tensor, affine)
+    layer = BatchNorm3d(channels, gamma_init=gamma_init, beta_init=beta_init)
     loss = _Loss(layer).set_train(training)
     gradient = ms.value_and_grad(loss, 0, layer.trainable_params(), has_aux=True)
     dtype = getattr(ms, case.dtype)
     (_, y), (dx, (dgamma, dbeta)) = gradient(ms.Tensor(x, dtype), ms.Tensor(dy, dtype))
 
-    if training:
-        wanted = reference.forward_training(x, gamma, beta, *moving)
-        mean_vector, variance = wanted.mean, wanted.variance
-        gradients = reference.gradient_training(dy, x, gamma, mean_vector, variance)
-        wanted_y, wanted_moving = wanted.y, (wanted.moving_mean, wanted.moving_variance)
-    else:
-        mean_vector, variance = moving
-        gradients = reference.gradient_inference(dy, x, gamma, *moving)
-        wanted_y, wanted_moving = reference.forward_inference(x, gamma, beta, *moving), moving
-
-    rstd = 1 / np.sqrt(variance + 1e-5)
-    normalized = np.abs(x - mean_vector.reshape(1, -1, 1, 1, 1)) * rstd.reshape(1, -1, 1, 1, 1)
-    scale_dx = np.abs(gamma * rstd).max() * np.abs(dy).max()
-    yield compare(subject, "y", case, y, wanted_y, np.abs(wanted_y).max())
-    yield compare(subject, "dx", case, dx, gradients[0], scale_dx)
-    scale = (np.abs(dy) * normalized).sum(_AXES)
-    yield compare(subject, "dgamma", case, dgamma, gradients[1], np.maximum(scale, 1e-6))
-    yield compare(subject, "dbeta", case, dbeta, gradients[2], np.abs(dy).sum(_AXES))
-    names = ("moving_mean", "moving_variance")
-    for name, want in zip(names, wanted_moving, strict=True):
-        got = ops.cast(getattr(layer.bn2d, name), ms.float32)
-        yield compare(subject, name, case, got, want, np.maximum(np.abs(want), 1))
+    eps, momentum = fixed_settings(layer)
+    state = State(gamma, beta, *moving, eps, momentum, by_batch=training, updates=training)
+    judged = judge(x, state)
+    yield compare(subject, "y", case, y, *judged.y)
+    gradients = {"dx": dx, "dgamma": dgamma, "dbeta": dbeta}
+    for name, want in judge_gradient(dy, x, state, judged).items():
+        yield compare(subject, name, case, gradients[name], *want)
+    for name in ("moving_mean", "moving_variance"):
+        yield compare(subject, name, case, getattr(layer.bn2d, name), *getattr(judged, name))
