@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tracemalloc
 
 import mindspore as ms
 import numpy as np
@@ -273,3 +274,19 @@ def test_a_swapped_layer_of_mint_without_parameters():
     report = bn3d.cross_check(net, volume())
     assert report.ok, str(report)
     assert {"y", "dx"} <= {q.name for q in report.layers[0].quantities}
+
+
+def peak_of_numpy(layers, x):
+    net = nn.SequentialCell(*(bn3d.BatchNorm3d(4) for _ in range(layers))).set_train()
+    tracemalloc.start()
+    try:
+        assert bn3d.cross_check(net, x).ok
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_volumes_of_one_layer_at_a_time_are_in_memory():
+    x = volume((2, 4, 16, 32, 32))
+    volume_of_doubles = 8 * x.size
+    assert peak_of_numpy(8, x) - peak_of_numpy(2, x) < volume_of_doubles / 2

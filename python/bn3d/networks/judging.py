@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ __all__ = [
     "Judged",
     "Quantity",
     "State",
+    "Statistics",
     "hold",
     "judge",
     "judge_gradient",
@@ -51,13 +53,19 @@ class State:
     updates: bool
 
 
+class Statistics(NamedTuple):
+    """What a call normalises by, (C,); of all devices if they share the batch."""
+
+    mean: Array
+    variance: Array
+
+
 @dataclass(frozen=True)
 class Judged:
     """What the judge expects of a call, each result with its scale."""
 
     y: tuple[Array, Array]
-    mean: Array
-    variance: Array
+    statistics: Statistics
     moving_mean: tuple[Array, Array] | None
     moving_variance: tuple[Array, Array] | None
 
@@ -119,31 +127,34 @@ def judge(x: Array, state: State, gather: Gather | None = None) -> Judged:
     else:
         mean, variance = after = moving
         y = reference.forward_inference(x, state.gamma, state.beta, mean, variance, state.eps)
+    statistics = Statistics(mean, variance)
     if state.moving_mean is None:
-        return Judged((y, _largest(y)), mean, variance, None, None)
+        return Judged((y, _largest(y)), statistics, None, None)
     new = 1 - state.momentum if state.updates else 0.0
     scale = np.abs(state.moving_mean) + new * _largest(x)
-    return Judged((y, _largest(y)), mean, variance, (after[0], scale), (after[1], np.abs(after[1])))
+    moving_variance = (after[1], np.abs(after[1]))
+    return Judged((y, _largest(y)), statistics, (after[0], scale), moving_variance)
 
 
 def judge_gradient(
-    dy: Array, x: Array, state: State, judged: Judged, gather: Gather | None = None
+    dy: Array, x: Array, state: State, statistics: Statistics, gather: Gather | None = None
 ) -> dict[str, tuple[Array, Array]]:
     """What `bn3d.reference` makes of the backward pass: dx, dgamma and dbeta with their scales."""
-    arguments = (dy, x, state.gamma, judged.mean, judged.variance, state.eps)
+    mean, variance = statistics
+    arguments = (dy, x, state.gamma, mean, variance, state.eps)
     if not state.by_batch:
         dx, dgamma, dbeta = reference.gradient_inference(*arguments)
     else:
         whole = None
         if gather is not None:
-            sums = np.concatenate(reference.grad_reduce(dy, x, judged.mean))
+            sums = np.concatenate(reference.grad_reduce(dy, x, mean))
             rows = gather(np.concatenate([[x.size // x.shape[1]], sums])).sum(0)
             whole = (rows[0], *np.split(rows[1:], 2))
         dx, dgamma, dbeta = reference.gradient_training(*arguments, whole)
     with np.errstate(divide="ignore"):
-        rstd = 1 / np.sqrt(judged.variance + state.eps)
+        rstd = 1 / np.sqrt(variance + state.eps)
     rstd = np.where(np.isfinite(rstd), rstd, 0.0)
-    normalized = np.abs(x - _per_channel(judged.mean)) * _per_channel(rstd)
+    normalized = np.abs(x - _per_channel(mean)) * _per_channel(rstd)
     return {
         "dx": (dx, np.abs(state.gamma * rstd) * _largest(dy)),
         "dgamma": (dgamma, (np.abs(dy) * normalized).sum(_AXES)),

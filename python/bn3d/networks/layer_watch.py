@@ -18,9 +18,9 @@ from bn3d.networks import torch_layers
 from bn3d.networks.judging import (
     EPSILON,
     Gather,
-    Judged,
     Quantity,
     State,
+    Statistics,
     hold,
     judge,
     judge_gradient,
@@ -57,11 +57,13 @@ class ParameterGradients:
 
 @dataclass(frozen=True)
 class _Call:
-    """A forward pass whose backward pass is to come. MindSpore keeps x for that anyway."""
+    """A forward pass whose backward pass is to come: no volume but x, which MindSpore keeps for
+    that anyway.
+    """
 
     x: ms.Tensor
     state: State
-    judged: Judged
+    statistics: Statistics
 
 
 class Watch:
@@ -138,22 +140,22 @@ class Watch:
             parameter, want = getattr(after, name), getattr(judged, name)
             if parameter is not None and want is not None:
                 self.keep(hold(name, _dtype(parameter), _wide(parameter), *want))
-        self._explain(wide, state, judged)
+        self._explain(wide, state, judged.statistics)
         if self.cell.training:
-            self._open.append(_Call(x, state, judged))
+            self._open.append(_Call(x, state, judged.statistics))
 
     def _derive(self, dx: ms.Tensor, dy: ms.Tensor) -> None:
         # The last call of that shape: a backward pass goes through them in reverse.
         at = max(i for i, call in enumerate(self._open) if call.x.shape == dy.shape)
         call = self._open.pop(at)
-        want = judge_gradient(_wide(dy), _wide(call.x), call.state, call.judged, self._gather)
+        want = judge_gradient(_wide(dy), _wide(call.x), call.state, call.statistics, self._gather)
         if dx is not None:
             narrower = max(_dtype(dx), _dtype(call.x), key=EPSILON.__getitem__)
             self.keep(hold("dx", narrower, _wide(dx), *want["dx"]))
         for name, parameter in self.parameters().items():
             self._gradients.add(parameter, *want[name])
 
-    def _explain(self, x: NDArray, state: State, judged: Judged) -> None:
+    def _explain(self, x: NDArray, state: State, statistics: Statistics) -> None:
         """Note what makes a batch hard."""
         if not state.by_batch:
             return
@@ -163,7 +165,7 @@ class Watch:
         elif values >= 1_000_000:
             self.circumstances[f"{values:,} values a channel"] = None
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.nanmax(np.abs(judged.mean) / np.sqrt(judged.variance), initial=0.0)
+            ratio = np.nanmax(np.abs(statistics.mean) / np.sqrt(statistics.variance), initial=0.0)
         if 100 < ratio < np.inf:
             self.circumstances[f"a mean of {ratio:.0f} standard deviations"] = None
 
