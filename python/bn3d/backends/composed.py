@@ -1,7 +1,8 @@
 """Backend composed of MindSpore's own operators: any device, any platform, no operator of ours.
 
 The formulas are those of `bn3d.reference`, computed in float64 on a CPU and in float32
-elsewhere. MindSpore differentiates them.
+elsewhere. MindSpore differentiates them, but for training in PyNative mode: its third derivatives
+are wrong there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from mindspore import Parameter, Tensor, ops
 
 from bn3d.backends.backend import Backend, Operators
 from bn3d.backends.channels import AXES, channel_mean, is_empty, normalize_by, per_channel
+from bn3d.backends.fused import Pass, differentiable, of_training
+from bn3d.mindspore_private.execution import is_recording
+from bn3d.mindspore_private.functions import Function
 from bn3d.mindspore_private.precision import unmixed
 
 __all__ = ["BACKEND", "assign"]
@@ -33,11 +37,18 @@ def forward_training(
     settings: tuple[float, float],
 ) -> tuple[Tensor, ...]:
     """(y,), normalised by the batch; updates the moving statistics. See `bn3d.reference`."""
-    eps, momentum = settings
     if is_empty(x.shape):
         return (x,)
+    if is_recording():
+        return (_training(x, gamma, beta, moving_mean, moving_variance, settings),)
+    return (_train(x, gamma, beta, moving_mean, moving_variance, settings)[0],)
+
+
+def _train(x, gamma, beta, moving_mean, moving_variance, settings):
+    """y, and mean and rstd of the batch (1, C, 1, 1, 1)."""
+    eps, momentum = settings
     wide = ops.cast(x, _wide_dtype())
-    normalized, mean, variance, _ = normalize(wide, eps)
+    normalized, mean, variance, rstd = normalize(wide, eps)
     y = normalized * per_channel(gamma, wide) + per_channel(beta, wide)
 
     if momentum < 1:
@@ -48,7 +59,40 @@ def forward_training(
             _update(moving_variance, unbiased, momentum, count > 1),
         )
         y = ops.depend(y, updates)
-    return (ops.cast(y, x.dtype),)
+    return ops.cast(y, x.dtype), mean, rstd
+
+
+def _train_and_save(x, gamma, *others):
+    """`bn3d.backends.fused.Pass.forward`."""
+    y, mean, rstd = _train(x, gamma, *others)
+    eps = ops.full_like(rstd, others[-1][0])
+    rows = [row.reshape(-1) for row in (mean, rstd, per_channel(gamma, rstd), eps)]
+    return y, ops.stack(rows)
+
+
+def _derive(dy, x, gamma, saved):
+    """`bn3d.backends.fused.Pass.gradient`. x is normalised once more: in float32 the mean that is
+    saved is rounded by too much where it is far from zero.
+    """
+    wide, dy = ops.cast(x, saved.dtype), ops.cast(dy, saved.dtype)
+    _, _, gamma_then, eps = [per_channel(row, wide) for row in ops.unstack(saved)]
+    h, _, _, rstd = normalize(wide, eps)
+    dx = gamma_then * rstd * (dy - channel_mean(dy) - h * channel_mean(dy * h))
+    dgamma, dbeta = ops.sum(dy * h, AXES), ops.sum(dy, AXES)
+    return (
+        ops.cast(dx, x.dtype),
+        ops.cast(dgamma, gamma.dtype),
+        ops.cast(dbeta, gamma.dtype),
+        saved,
+    )
+
+
+if Function is not None:
+    _training = differentiable(Pass(_train_and_save, _derive, of_training))
+else:  # third derivatives are wrong then
+
+    def _training(*inputs):
+        return _train(*inputs)[0]
 
 
 @unmixed
