@@ -114,3 +114,4 @@ for mode in (ms.PYNATIVE_MODE, ms.GRAPH_MODE):
 """
     done = run(program, child_environment)
     assert done.stdout.splitlines()[-2:] == ["True [16. 16. 16.]"] * 2, done.stderr
+    assert done.stderr.count("in graphs bn3d computes with its composed backend") == 1

@@ -83,7 +83,7 @@ def test_a_frozen_layer_normalises_by_its_statistics_while_training(ours):
 
 
 @MODES
-def test_a_compiled_network_is_frozen_too(mode):
+def test_a_compiled_network_is_frozen_too(mode, backend):
     ms.set_context(mode=mode)
     net = network(True).set_train()
     net(RECIPE.input())

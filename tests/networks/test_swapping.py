@@ -63,7 +63,7 @@ def test_a_bare_layer():
     assert layer(volume()).shape == (2, 3, 4, 5, 6)
 
 
-def test_restore_leaves_no_trace():
+def test_restore_leaves_no_trace(backend):
     layer = nn.BatchNorm3d(3).set_train()
     layer(volume())
     attributes, primitives = set(layer.__dict__), set(layer._primitives)
@@ -388,7 +388,7 @@ def test_a_graph_of_a_copied_cell_follows(copied):
     assert (round(float(before)), round(float(after))) == (6, 2)
 
 
-def test_training_by_a_graph_goes_on_after_the_swap():
+def test_training_by_a_graph_goes_on_after_the_swap(backend):
     ms.set_context(mode=ms.GRAPH_MODE)
     try:
         trained = []

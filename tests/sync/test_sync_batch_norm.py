@@ -52,7 +52,7 @@ def test_parameters_are_those_of_batch_norm():
 
 
 @pytest.mark.parametrize("process_groups", [None, [[0, 1]], []])
-def test_one_process_computes_like_batch_norm(x, process_groups):
+def test_one_process_computes_like_batch_norm(x, backend, process_groups):
     sync = bn3d.SyncBatchNorm3d(3, process_groups=process_groups)
     assert_same(sync, bn3d.BatchNorm3d(3), x)
 

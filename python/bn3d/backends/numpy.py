@@ -7,6 +7,8 @@ of the native library; where there is no library the composed backend computes t
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +31,7 @@ from bn3d.backends.fused import (
 )
 from bn3d.backends.library import LibraryError
 from bn3d.backends.settings import as_bits
+from bn3d.errors import first_line
 from bn3d.float_environment import standard_floats
 from bn3d.mindspore_private.execution import is_compiling
 from bn3d.mindspore_private.operators import InPlaceCustom
@@ -39,6 +42,8 @@ __all__ = ["BACKEND"]
 
 def _settings(eps: float, momentum: float) -> tuple[Tensor, Any]:
     """Eps and momentum for NumPy, and the same for the composed backend."""
+    if _CUSTOM is None:
+        _say_what_computes_graphs()
     return as_bits(eps, momentum), composed.BACKEND.settings(eps, momentum)
 
 
@@ -181,16 +186,19 @@ def _operator(operator: Operator, custom: Callable | None) -> Callable:
     return call
 
 
-def _custom() -> Callable | None:
-    """Makes operators; None where the library is not."""
-    try:
-        from bn3d.backends.python_operators import custom  # noqa: PLC0415
-    except (LibraryError, ValueError, RuntimeError, OSError):
-        return None
-    return custom
+@functools.cache
+def _say_what_computes_graphs() -> None:
+    logging.getLogger("bn3d").warning(
+        "in graphs bn3d computes with its composed backend, not with NumPy: %s", _REASON
+    )
 
 
-_CUSTOM = _custom()
+_CUSTOM: Callable | None = None
+_REASON = ""
+try:
+    from bn3d.backends.python_operators import custom as _CUSTOM  # noqa: N812
+except (LibraryError, TypeError, ValueError, RuntimeError, OSError) as error:
+    _REASON = first_line(error)
 _training_operator: Any = None
 _inference_operator: Any = None
 if _CUSTOM is not None:
