@@ -10,6 +10,7 @@ import pytest
 from mindspore import mint, nn, ops
 
 import bn3d
+from bn3d.mindspore_private.execution import is_recording
 from support.c_interface import environment
 
 
@@ -290,3 +291,12 @@ def test_volumes_of_one_layer_at_a_time_are_in_memory():
     x = volume((2, 4, 16, 32, 32))
     volume_of_doubles = 8 * x.size
     assert peak_of_numpy(8, x) - peak_of_numpy(2, x) < volume_of_doubles / 2
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_that_raises_leaves_no_precision_and_no_gradient_open(training):
+    net = Raises(nn.BatchNorm3d).set_train(training).to_float(ms.float16)
+    with pytest.raises(KeyError, match="in the middle"):
+        bn3d.cross_check(net, volume())
+    assert not is_recording()
+    assert nn.Conv3d(2, 4, 3)(volume()).dtype == ms.float32

@@ -18,12 +18,27 @@ __all__ = ["Observer", "pynative_mode", "watched"]
 
 @contextmanager
 def pynative_mode() -> Iterator[None]:
-    """PyNative mode in the block, and afterwards the one before."""
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
+    """PyNative mode in the block, and afterwards the one before. What MindSpore leaves open where
+    a run raises is closed: the precision of a cell's `to_float`, and the record for a gradient.
+    """
+    mode, recording, call = ms.get_context("mode"), is_recording(), nn.Cell.__call__
+
+    @functools.wraps(call)
+    def closed(cell, *args, **kwargs):
+        try:
+            return call(cell, *args, **kwargs)
+        except BaseException:
+            precision.leave(cell)
+            raise
+
     try:
+        nn.Cell.__call__ = closed
+        ms.set_context(mode=ms.PYNATIVE_MODE)
         yield
     finally:
+        if is_recording() and not recording:  # it ended within `mindspore.grad`
+            drop_gradients()
+        nn.Cell.__call__ = call
         ms.set_context(mode=mode)
 
 
@@ -50,6 +65,8 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
     Attributes of the cells are for the caller to put back.
     """
     of_network = set(map(id, cells))
+    undo = ExitStack()
+    undo.enter_context(pynative_mode())
     call = nn.Cell.__call__
 
     @functools.wraps(call)
@@ -57,21 +74,14 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
         if id(cell) not in of_network:
             return call(cell, *args, **kwargs)
         args, kwargs = observer.gets(cell, args, kwargs) or (args, kwargs)
-        try:
-            output = call(cell, *args, **kwargs)
-        except BaseException:
-            # Else MindSpore would go on computing in the precision of the cell's `to_float`.
-            precision.leave(cell)
-            raise
+        output = call(cell, *args, **kwargs)
         other = observer.gives(cell, args, kwargs, output)
         return output if other is None else other
 
-    recording = is_recording()
-    undo, jit = ExitStack(), os.environ.get("MS_JIT")
+    jit = os.environ.get("MS_JIT")
     try:
         nn.Cell.__call__ = observed
         os.environ["MS_JIT"] = "0"
-        undo.enter_context(pynative_mode())
         for cell in cells:
             # A run is for no gradient but those that the network takes itself.
             cell.requires_grad = False
@@ -80,8 +90,6 @@ def watched(cells: list[nn.Cell], observer: Observer) -> Iterator[None]:
         yield
     finally:
         observer.stop()
-        if is_recording() and not recording:  # it ended within `mindspore.grad`
-            drop_gradients()
         nn.Cell.__call__ = call
         undo.close()
         os.environ.pop("MS_JIT", None)
