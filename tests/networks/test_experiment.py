@@ -21,8 +21,8 @@ class Nothing:
     def disguise(self, pair):
         return lambda: None
 
-    def trial(self, pair, call):
-        self.calls.append((pair, call))
+    def trial(self, pair, args, kwargs, output):
+        self.calls.append((pair, args, kwargs, output))
         return self.against
 
 
@@ -57,11 +57,11 @@ def test_a_norm_and_its_activation_are_a_pair():
     _, pairs, refused = ask(net, plan)
     assert pairs == [Pair(net.norms[0], net.relus[0])]
     assert refused == {}
-    [(pair, call)] = plan.calls
-    assert pair == pairs[0]
-    between = net.norms[0](volume())
-    np.testing.assert_array_equal(call.between.asnumpy(), between.asnumpy())
-    np.testing.assert_array_equal(call.output.asnumpy(), ops.relu(between).asnumpy())
+    [(pair, (got,), kwargs, output)] = plan.calls
+    assert (pair, kwargs) == (pairs[0], {})
+    np.testing.assert_array_equal(got.asnumpy(), volume().asnumpy())
+    wanted = ops.relu(net.norms[0](volume()))
+    np.testing.assert_array_equal(output.asnumpy(), wanted.asnumpy())
 
 
 def test_who_noticed_is_named():

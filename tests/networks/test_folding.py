@@ -385,6 +385,22 @@ def test_weights_that_would_overflow_are_left():
     assert isinstance(net[1], bn3d.BatchNorm3d)
 
 
+def test_a_norm_that_gives_zeros_is_folded():
+    net = randomized(nn.SequentialCell(conv(), nn.BatchNorm3d(4)))
+    for p in (net[1].bn2d.gamma, net[1].bn2d.beta):
+        p.set_data(ms.Tensor(np.zeros(4, np.float32)))
+    assert assert_folded_alike(net, volume(), tolerance=0).folded == {"1": "0"}
+
+
+def test_a_norm_that_gives_more_than_a_tensor_is_left():
+    class GivesTwo(bn3d.BatchNorm3d):
+        def construct(self, x):
+            return super().construct(x), 1
+
+    report = assert_folded_alike(randomized(sequential(GivesTwo(4))), volume(), tolerance=0)
+    assert "the layer before it gives 512 values" in report.left["1"]
+
+
 def test_a_swapped_mint_layer_is_folded():
     net = Nested(norm=mint.nn.BatchNorm3d(4))
     bn3d.swap(net)

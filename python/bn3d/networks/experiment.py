@@ -24,7 +24,7 @@ from bn3d.networks.snapshot import Snapshot
 from bn3d.networks.values import decoy, digest, fingerprint
 from bn3d.networks.watching import Observer, watched
 
-__all__ = ["Call", "Experiment", "Pair", "Plan"]
+__all__ = ["Experiment", "Pair", "Plan"]
 
 
 class Pair(NamedTuple):
@@ -34,23 +34,16 @@ class Pair(NamedTuple):
     reader: nn.Cell
 
 
-class Call(NamedTuple):
-    """What went through a pair once."""
-
-    args: tuple  # of the writer
-    kwargs: dict
-    between: Tensor
-    output: Any  # of the reader
-
-
 class Plan(Protocol):
     """What pairs are to become."""
 
     def disguise(self, pair: Pair) -> Callable[[], None]:
         """Let a pair look as it is to, with NaN for its values; returns what undoes it."""
 
-    def trial(self, pair: Pair, call: Call) -> str | None:
-        """Why a pair may not become what is planned, after one of its calls."""
+    def trial(self, pair: Pair, args: tuple, kwargs: dict, output: Any) -> str | None:
+        """Why a pair may not become what is planned, after one of its calls: what the writer got,
+        and the reader gave.
+        """
 
 
 class Experiment:
@@ -63,7 +56,7 @@ class Experiment:
 
     Attributes:
         result: what `run` returned.
-        found: by the id of each reader its pair, or why there is none.
+        found: for each reader its pair, or why there is none.
     """
 
     def __init__(
@@ -82,9 +75,7 @@ class Experiment:
         first = _Recording(self, writers, readers)
         self.result = self._watched_run(first)
         self.events = first.events
-        self.found = {
-            id(cell): first.pair_of(cell) for cell in self.cells if isinstance(cell, readers)
-        }
+        self.found = {cell: first.pair_of(cell) for cell in self.cells if isinstance(cell, readers)}
 
     def refuse(self, pairs: list[Pair], plan: Plan) -> dict[Pair, str]:
         """Which of these pairs do not hold, and why: others read what the writer gives, or the
@@ -147,7 +138,7 @@ class _Recording(Observer):
         self.events: list[tuple[str, Hashable]] = []
         self._names, self._writers, self._readers = experiment.names, writers, readers
         self._given: dict[bytes, list[tuple[int, nn.Cell]]] = defaultdict(list)
-        self._sources: dict[int, list[nn.Cell | None]] = defaultdict(list)
+        self._sources: dict[nn.Cell, list[nn.Cell | None]] = defaultdict(list)
 
     def event(self, what: str, value: Hashable) -> None:
         self.events.append((what, value))
@@ -158,7 +149,7 @@ class _Recording(Observer):
             tensor = _only_tensor(args, kwargs)
             given = [] if tensor is None else self._given[digest(tensor)]
             same = [each for each in given if each[0] == id(tensor)] or given
-            self._sources[id(cell)].append(same[-1][1] if same else None)
+            self._sources[cell].append(same[-1][1] if same else None)
             if same:
                 given.remove(same[-1])
 
@@ -168,7 +159,7 @@ class _Recording(Observer):
             self._given[digest(output)].append((id(output), cell))
 
     def pair_of(self, reader: nn.Cell) -> Pair | str:
-        sources = self._sources[id(reader)]
+        sources = self._sources[reader]
         if not sources:
             return "it does not run on these inputs"
         if None in sources:
@@ -271,16 +262,15 @@ class _Decoys(Observer):
             self._truths[digest(fake)] = digest(output)
             self._waiting[pair, digest(fake)].append((args, kwargs, output))
         else:
-            self._try(pair, Call(*self._running.pop(pair), output))
+            args, kwargs, _ = self._running.pop(pair)
+            self._trying = True
+            try:
+                why = self._plan.trial(pair, args, kwargs, output)
+            finally:
+                self._trying = False
+            self._tried[pair] = self._tried.get(pair) or why
         self._hide(pair)
         return fake
-
-    def _try(self, pair: Pair, call: Call) -> None:
-        self._trying = True
-        try:
-            self._tried[pair] = self._tried.get(pair) or self._plan.trial(pair, call)
-        finally:
-            self._trying = False
 
 
 def _is_usable(output: object) -> bool:

@@ -17,7 +17,7 @@ from mindspore import Tensor, mint, nn
 from bn3d.mindspore_private.cells import settings_of_operator
 from bn3d.networks.torch_layers import held
 
-__all__ = ["PRODUCERS", "Weights", "folded_weights", "nan_weights", "normalises_by_batch"]
+__all__ = ["PRODUCERS", "Weights", "folded_weights", "nan_weights", "reason_against"]
 
 PRODUCERS = (nn.Conv3d, nn.Conv3dTranspose, nn.Dense, mint.nn.Conv3d, mint.nn.Linear)
 
@@ -29,15 +29,18 @@ class Weights(NamedTuple):
     bias: Tensor
 
 
-def normalises_by_batch(norm: nn.Cell) -> bool | None:
-    """Whether a batch norm layer uses the statistics of its batch; None: now, in training."""
+def reason_against(norm: nn.Cell) -> str | None:
+    """Why a batch norm layer has no fixed scale: it uses the statistics of its batch."""
     inner, *_, moving_mean, _ = held(norm)
     if inner is None:
-        always, mode, training = moving_mean is None, None, norm.training
+        by_batch, training = moving_mean is None or None, norm.training
     else:
-        mode, training = inner.use_batch_statistics, inner.training
-        always = mode is True
-    return None if mode is None and training and not always else always
+        by_batch, training = inner.use_batch_statistics, inner.training
+    if by_batch:
+        return "it normalises by the batch always (use_batch_statistics=True)"
+    if by_batch is None and training:
+        return "it is in training mode: net.set_train(False) first"
+    return None
 
 
 def folded_weights(producer: nn.Cell, norm: nn.Cell) -> Weights:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +19,13 @@ from bn3d.mindspore_private.execution import is_recording
 from bn3d.mindspore_private.hooks import has_any, has_forward_hooks
 from bn3d.networks import torch_layers
 from bn3d.networks.cells import cells, check_net, forget_compiled
-from bn3d.networks.experiment import Call, Experiment, Pair
+from bn3d.networks.experiment import Experiment, Pair
 from bn3d.networks.fold_arithmetic import (
     PRODUCERS,
     Weights,
     folded_weights,
     nan_weights,
-    normalises_by_batch,
+    reason_against,
 )
 from bn3d.networks.one_way import OneWay
 from bn3d.networks.values import arrays
@@ -74,7 +75,7 @@ class FoldReport:
 
 
 class Folded(nn.Cell):
-    """What is left of a batch norm layer that was folded: the identity."""
+    """The identity, as which a batch norm that was folded goes on; called by keyword as well."""
 
     def construct(self, x: Tensor) -> Tensor:
         return x
@@ -96,7 +97,11 @@ def fold(net: nn.Cell, *inputs: object, run: Callable[[], object] | None = None)
     So it is proven for these inputs. Not seen are ways through the code that they do not take
     (`FoldReport.one_way` lists the conditions), masks inside operators that let nothing pass
     for them, and readers outside the network: other networks with its layers, hooks, global
-    variables, files. Give inputs like those to come, and with `run` all ways that matter.
+    variables, files, what it keeps in objects of other libraries. Give inputs like those to come,
+    and with `run` all ways that matter.
+
+    A network may take gradients by its inputs itself; a layer is left if one is taken by its
+    parameters.
 
     Args:
         net: the network in evaluation mode, `net.set_train(False)`.
@@ -127,35 +132,31 @@ def fold(net: nn.Cell, *inputs: object, run: Callable[[], object] | None = None)
     names = {id(cell): name for name, cell in every}
     norms = [cell for _, cell in every if isinstance(cell, torch_layers.STOCK)]
     several = _several_processes()
-    left = {id(norm): why for norm in norms if (why := several or _reason_against(norm))}
-    report, folded = FoldReport(), []
+    left = {norm: why for norm in norms if (why := several or reason_against(norm))}
+    report = FoldReport()
     if len(left) < len(norms):
         with OneWay() as ways:
             experiment = Experiment(net, run, PRODUCERS, torch_layers.STOCK)
         report.one_way = ways.lines()
-        wanted = list(arrays(experiment.result))
-        if not wanted:
-            raise ValueError(f"'run' must return what the network gives, got {experiment.result!r}")
-        found = {norm: experiment.found[norm] for norm in map(id, norms) if norm not in left}
-        left |= {norm: pair for norm, pair in found.items() if isinstance(pair, str)}
+        plan = _Plan([cell for _, cell in every], experiment.result)
+        found = {norm: pair for norm, pair in experiment.found.items() if norm not in left}
+        left |= {norm: why for norm, why in found.items() if isinstance(why, str)}
         pairs = [pair for pair in found.values() if isinstance(pair, Pair)]
-        plan = _Plan(net, wanted)
         refused = plan.refuse(pairs)
         pairs = [pair for pair in pairs if pair not in refused]
         refused |= experiment.refuse(pairs, plan)
         del experiment  # and its copy of all that the network holds
-        folded = [pair for pair in pairs if pair not in refused]
-        if folded:
-            report.error = error = plan.carry_out(folded, run)
-            if not error <= _GROSS:
-                why = f"all folded, the network raises or gives something else, by {error:.1e}"
-                refused |= dict.fromkeys(folded, why)
-                report.error, folded = None, []
-        left |= {id(pair.reader): why for pair, why in refused.items()}
-    report.folded = {names[id(norm)]: names[id(producer)] for producer, norm in folded}
-    report.left = {names[norm]: left[norm] for norm in map(id, norms) if norm in left}
-    if folded:
-        forget_compiled(net)
+        pairs = [pair for pair in pairs if pair not in refused]
+        error = plan.carry_out(pairs, lambda: Experiment(net, run).result) if pairs else np.inf
+        if error <= _GROSS:
+            report.error = error
+            report.folded = {names[id(norm)]: names[id(layer)] for layer, norm in pairs}
+            forget_compiled(net)
+        else:
+            why = f"all folded, the network raises or gives something else, by {error:.1e}"
+            refused |= dict.fromkeys(pairs, why)
+        left |= {pair.reader: why for pair, why in refused.items()}
+    report.left = {names[id(norm)]: left[norm] for norm in norms if norm in left}
     return report
 
 
@@ -166,15 +167,14 @@ def _runner(net: nn.Cell, inputs: tuple, run: Callable[[], object] | None) -> Ca
             "by running it, no longer by reading its source; 'run' is for several calls"
         )
     if run is None:
-        return lambda: net(*map(_copy, inputs))  # the network may change them in place
+        # The network may change them in place.
+        return lambda: net(
+            *(Tensor(x.asnumpy().copy()) if type(x) is Tensor else x for x in inputs)
+        )
     if inputs or not callable(run):
         got = f"{len(inputs)} inputs as well" if inputs else f"{run!r} ({type(run).__name__})"
         raise TypeError(f"'run' must be a function that takes nothing, without inputs, got {got}")
     return run
-
-
-def _copy(value: Any) -> Any:
-    return Tensor(value.asnumpy().copy()) if type(value) is Tensor else value
 
 
 def _several_processes() -> str | None:
@@ -185,18 +185,13 @@ def _several_processes() -> str | None:
     return None if alone else "this is one of several processes: fold in one that is alone"
 
 
-def _reason_against(norm: nn.Cell) -> str | None:
-    by_batch = normalises_by_batch(norm)
-    if by_batch is None:
-        return "it is in training mode: net.set_train(False) first"
-    return "it normalises by the batch always (use_batch_statistics=True)" if by_batch else None
-
-
 class _Plan:
     """A pair becomes its first layer with other weights, and the identity."""
 
-    def __init__(self, net: nn.Cell, wanted: list[np.ndarray]):
-        self._net, self._wanted = net, wanted
+    def __init__(self, every: Iterable[nn.Cell], result: object):
+        self._every, self._wanted = every, list(arrays(result))
+        if not self._wanted:
+            raise ValueError(f"'run' must return what the network gives, got {result!r}")
         self._weights: dict[Pair, Weights] = {}
         self._unknown: dict[Pair, Weights] = {}
 
@@ -205,7 +200,7 @@ class _Plan:
         if not all(np.isfinite(_numbers(each)).all() for each in self._wanted):
             why = "the network gives values that are not finite, in which decoys would not show"
             return dict.fromkeys(pairs, why)
-        uses = Counter(id(p) for _, cell in cells(self._net) for p in own_parameters(cell).values())
+        uses = Counter(id(p) for cell in self._every for p in own_parameters(cell).values())
         refused = {}
         for pair in pairs:
             if any(has_forward_hooks(cell) for each in pair for _, cell in cells(each)):
@@ -220,7 +215,7 @@ class _Plan:
             self._unknown[pair] = nan_weights(pair.writer)
         return _replace(pair, self._unknown[pair])
 
-    def trial(self, pair: Pair, call: Call) -> str | None:
+    def trial(self, pair: Pair, args: tuple, kwargs: dict, wanted: Any) -> str | None:
         """See `Plan`: whether the folded layer gives what the two gave."""
         inner = [cell for each in pair for _, cell in cells(each)]
         if is_recording() and any(has_any(cell) or cell.has_bprop for cell in inner):
@@ -232,35 +227,33 @@ class _Plan:
             return str(error)
         undo = _replace(pair, self._weights[pair])
         try:
-            got, wanted = pair.writer(*call.args, **call.kwargs), call.output
+            got = pair.writer(*args, **kwargs)
         except Exception as error:
             return f"with it folded in, the layer before it raises {type(error).__name__}"
         finally:
             undo()
-        if (got.dtype, got.size) != (getattr(wanted, "dtype", None), wanted.size):
+        if not isinstance(wanted, Tensor) or (got.dtype, got.size) != (wanted.dtype, wanted.size):
             return f"the layer before it gives {got.size} values of {got.dtype}"
         tolerance = _TOLERANCE[got.dtype]
         bias = self._weights[pair].bias
         got, wanted, bias = (_numbers(each.asnumpy()).ravel() for each in (got, wanted, bias))
-        off = np.abs(got - wanted).max() / (np.abs(wanted).max() + np.abs(bias).max())
-        if off <= tolerance:
+        off, size = np.abs(got - wanted).max(), np.abs(wanted).max() + np.abs(bias).max()
+        if off <= tolerance * size:
             return None
-        return f"with it folded in, the layer before it gives something else, by {off:.1e}"
+        return f"with it folded in, the layer before it gives something else, by {off / size:.1e}"
 
     def carry_out(self, pairs: list[Pair], run: Callable[[], object]) -> float:
         """Fold the pairs; gives the error. Where that is gross, they are as they were."""
-        error, undo = np.inf, []
-        try:
+        with ExitStack() as undo:
             for pair in pairs:
-                undo.append(_replace(pair, self._weights[pair]))
-            error = _difference(list(arrays(Experiment(self._net, run).result)), self._wanted)
-        except Exception:
-            pass  # as gross as can be
-        finally:
-            if not error <= _GROSS:
-                for each in undo:
-                    each()
-        return error
+                undo.callback(_replace(pair, self._weights[pair]))
+            try:
+                error = _difference(list(arrays(run())), self._wanted)
+            except Exception:
+                return np.inf
+            if error <= _GROSS:
+                undo.pop_all()
+            return error
 
 
 def _parameters(producer: nn.Cell) -> list[Parameter]:
@@ -272,17 +265,11 @@ def _replace(pair: Pair, weights: Weights) -> Callable[[], None]:
     undoes it.
     """
     producer, norm = pair
-    kind = type(norm)
-    restore = restorer(producer, norm)
-    values = [(p, Tensor(p)) for p in _parameters(producer)]  # with the same memory
-
-    def undo():
-        norm.__class__ = kind
-        for parameter, value in values:
-            parameter.set_data(value)
-        restore()
-
-    try:
+    with ExitStack() as undo:
+        undo.callback(restorer(producer, norm))
+        for parameter in _parameters(producer):
+            undo.callback(parameter.set_data, Tensor(parameter))  # with the same memory
+        undo.callback(setattr, norm, "__class__", type(norm))
         producer.weight.set_data(weights.weight)
         if producer.bias is None:
             _add_bias(producer, weights.bias)
@@ -293,10 +280,7 @@ def _replace(pair: Pair, weights: Weights) -> Callable[[], None]:
         remove_all(norm)
         vars(norm).pop("construct", None)
         norm.__class__ = Folded
-    except BaseException:
-        undo()
-        raise
-    return undo
+        return undo.pop_all().close
 
 
 def _add_bias(producer: nn.Cell, bias: Tensor) -> None:
