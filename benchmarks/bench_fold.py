@@ -79,7 +79,8 @@ def measure(network: Network) -> dict[str, str]:
     fold_seconds = seconds(fold)
     parameters = sum(p.nbytes for p in net.get_parameters()) / 1e6
     values = network.name, f"{len(report.folded)} of {len(report.folded) + len(report.left)}"
-    values += str(passes), f"{report.error:.0e}", f"{inference:.2f}", f"{fold_seconds:.1f}"
+    error = "-" if report.error is None else f"{report.error:.0e}"
+    values += str(passes), error, f"{inference:.2f}", f"{fold_seconds:.1f}"
     values += f"{parameters:.1f}", f"{after - before:.0f}", f"{peak() - after:.0f}"
     return dict(zip(COLUMNS, (*values, f"{load():.1f}"), strict=True))
 
