@@ -9,10 +9,12 @@ import sys
 
 import mindspore as ms
 import numpy as np
+import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 import bn3d
 from support.folding import randomized, volume
+from support.single_layers import ways_to_recompute
 
 
 class Fuse:
@@ -158,6 +160,17 @@ def test_what_is_left_is_as_it_was(mode):
     assert not bn3d.fold(net, volume()).folded
     assert photograph(net) == before
     assert surroundings() == around
+
+
+@pytest.mark.parametrize("way", ways_to_recompute())
+def test_recomputation_goes_on_as_it_was(way):
+    fuse.set()
+    net = randomized(Left())
+    for cell in (net.blocks, net.blocks[0].conv, net.blocks[1].bn):
+        cell.recompute(**ways_to_recompute()[way])
+    before = photograph(net)
+    assert not bn3d.fold(net, volume()).folded
+    assert photograph(net) == before
 
 
 def test_an_input_that_is_changed_in_place_is_as_it_was():
