@@ -15,7 +15,7 @@ import mindspore as ms
 import numpy as np
 
 from bn3d import reference
-from bn3d.backends import split
+from bn3d.backends import composed, split
 from bn3d.backends.backend import Operators
 
 SHAPE = (2, 4, 16, 56, 56)  # 100352 values a channel
@@ -42,7 +42,7 @@ def operators(add: Callable) -> Operators:
         centered = x.asnumpy() - column(mean)
         return ms.Tensor(centered * column(multiplier) + column(offset))
 
-    return Operators(reduce, apply, None, None)
+    return composed.BACKEND.operators._replace(reduce=reduce, apply=apply)
 
 
 def errors(mean: float, add: Callable, reductions: int) -> tuple[float, float]:

@@ -82,7 +82,7 @@ def unpack(array, kind, shape, layout):
 
 
 def random_inputs(operator: Operator, shape, dtype: str, mean_over_std: float, seed: int):
-    """{name: array}; x has the given mean/std, and the vector shift or mean is its mean."""
+    """{name: array}; x has the given mean/std, and a vector shift or mean is its mean."""
     rng = np.random.default_rng(seed)
     channels = shape[1]
     std = rng.uniform(0.5, 2.0, (channels, 1, 1, 1))
@@ -97,8 +97,8 @@ def random_inputs(operator: Operator, shape, dtype: str, mean_over_std: float, s
                 values = (values + mean_over_std) * std
             values = rounded(values.astype(np.float32), dtype)
         inputs[tensor.name] = values
-    center = "shift" if "shift" in inputs else "mean"
-    inputs[center] = inputs["x"].mean((0, 2, 3, 4), dtype=np.float64).astype(np.float32)
+    for center in inputs.keys() & {"shift", "mean"}:
+        inputs[center] = inputs["x"].mean((0, 2, 3, 4), dtype=np.float64).astype(np.float32)
     return inputs
 
 

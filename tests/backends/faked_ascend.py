@@ -27,8 +27,7 @@ def primitives() -> dict:
     from bn3d.backends import ascend  # noqa: PLC0415 - after the fake
 
     found = {}
-    for name in ("reduce", "apply", "grad_reduce", "grad_apply"):
-        primitive = getattr(ascend.BACKEND.operators, name)
+    for name, primitive in ascend.BACKEND.operators._asdict().items():
         attributes = {key: _plain(value) for key, value in primitive.attrs.items()}
         volume, channel = (2, 3, 4, 5, 6), (3,)
         kinds = [channel if n not in ("x", "dy") else volume for n in attributes["input_names"]]
