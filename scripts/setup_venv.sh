@@ -2,9 +2,9 @@
 # installs bn3d with these extras into it and sets PYTHON to its interpreter.
 # An existing .venv is used again; pip runs only if the sources changed since. With the extra
 # `test` the versions are those of requirements-test.lock, on the Python that it was made for.
-# It is pip that installs, because pip is what a machine's owner has told where packages are: uv is
-# several times faster, but reads none of pip's settings, and where those name a CPU build of PyTorch
-# it fetches the CUDA build, 20 more packages.
+# It is pip that installs, because pip is what a machine's owner has told where packages are. uv is
+# several times faster, but reads none of pip's settings: where those name a CPU build of PyTorch it
+# fetches the CUDA build, 20 more packages. It could be handed PIP_FIND_LINKS, but not a pip.conf.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
