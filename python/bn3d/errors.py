@@ -1,4 +1,4 @@
-"""Parts of the texts of errors, those of others among them."""
+"""Parts of error messages, of bn3d's own and of what other libraries raise."""
 
 from __future__ import annotations
 
