@@ -15,6 +15,7 @@ __all__ = [
     "AXES",
     "channel_mean",
     "is_empty",
+    "normalize",
     "normalize_by",
     "per_channel",
     "values_per_channel",
@@ -81,3 +82,6 @@ def normalize_by(channel_mean: Callable) -> Callable:
         return centered * rstd, mean + rest, variance, rstd
 
     return normalize
+
+
+normalize = normalize_by(channel_mean)

@@ -11,15 +11,13 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
 from bn3d.backends.backend import Backend, Operators
-from bn3d.backends.channels import AXES, channel_mean, is_empty, normalize_by, per_channel
+from bn3d.backends.channels import AXES, channel_mean, is_empty, normalize, per_channel
 from bn3d.backends.fused import Pass, differentiable, of_training
 from bn3d.mindspore_private.execution import is_recording
 from bn3d.mindspore_private.functions import Function
 from bn3d.mindspore_private.precision import unmixed
 
 __all__ = ["BACKEND", "assign"]
-
-normalize = normalize_by(channel_mean)
 
 
 def settings(eps: float, momentum: float) -> tuple[float, float]:

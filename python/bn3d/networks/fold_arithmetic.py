@@ -33,7 +33,7 @@ def reason_against(norm: nn.Cell) -> str | None:
     """Why a batch norm layer has no fixed scale: it uses the statistics of its batch."""
     inner, *_, moving_mean, _ = held(norm)
     if inner is None:
-        by_batch, training = moving_mean is None or None, norm.training
+        by_batch, training = True if moving_mean is None else None, norm.training
     else:
         by_batch, training = inner.use_batch_statistics, inner.training
     if by_batch:
