@@ -46,7 +46,7 @@ def advice(environment: Mapping[str, str] = os.environ, cpuinfo: str | None = No
 def use_fast(
     environment: MutableMapping[str, str] = os.environ, cpuinfo: str | None = None
 ) -> str | None:
-    """Set it where it is needed, unless the user has set something; returns what to print of it.
+    """Set it where it is needed, unless the user has set something; returns what to print about it.
 
     For programs alone, before MindSpore computes: it changes the environment of the process.
     """

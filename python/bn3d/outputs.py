@@ -108,7 +108,7 @@ def _in_place(path: Path) -> bool:
 def _open_in_place(path: Path) -> BinaryIO:
     if not _is(path, sys.stdout):
         return path.open("ab")
-    # Opened anew it would have a place of its own, and what is printed overwrite it.
+    # Opened anew it would have a position of its own, and what is printed would overwrite it.
     sys.stdout.flush()
     return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
 

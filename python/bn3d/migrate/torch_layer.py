@@ -106,7 +106,7 @@ def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _size(module: torch.nn.Module) -> int:
-    """How many channels a batch norm has: a frozen one may not say it but by its buffers."""
+    """How many channels a batch norm has: a frozen one may say it by its buffers alone."""
     for name in (*AFFINE, *STATISTICS):
         tensor = getattr(module, name, None)
         if tensor is not None and tensor.dim() == 1:

@@ -1,4 +1,4 @@
-"""What of this node keeps CANN from compiling or loading operators, each with its remedy.
+"""What on this node keeps CANN from compiling or loading operators, each with its remedy.
 
 Nothing of CANN is imported: a package is looked for, a library is tried in a process of its own.
 """
