@@ -14,6 +14,7 @@ pytest.importorskip("jinja2")
 from bn3d.commands.demo import judging, pictures, report
 from bn3d.commands.demo.training import Result, Run
 from bn3d.commands.demo.volume import TISSUES, Brain
+from support.printing import printed, words
 
 STEPS = 60
 
@@ -93,6 +94,15 @@ def test_no_verdict_from_a_quick_run_or_a_busy_machine(changes, said, capsys, mo
     assert said in doubt
     report.show(made)
     assert "Warning: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [None, 60, 80, 120])
+def test_what_is_printed_is_whole_at_any_width(columns, monkeypatch):
+    made = result()
+    lines = printed(lambda: report.show(made), monkeypatch, columns)
+    assert lines[0].startswith("Same accuracy within the control;")
+    assert words(printed(lambda: report.show(made), monkeypatch, None)) <= words(lines)
+    assert all(len(line) <= columns for line in lines) if columns else max(map(len, lines)) > 120
 
 
 def test_a_difference_is_taken_within_a_step():

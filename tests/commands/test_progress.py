@@ -8,6 +8,7 @@ import time
 
 from bn3d.commands import progress as module
 from bn3d.commands.progress import EVERY, progress
+from support.printing import Terminal
 
 
 def lines(stream: io.StringIO) -> list[str]:
@@ -57,11 +58,6 @@ def test_what_is_done_soon_needs_no_line():
     with progress("check", 1, stream) as shown:
         shown.advance()
     assert not stream.getvalue()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_a_terminal_gets_a_bar():

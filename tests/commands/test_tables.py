@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
-
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -17,27 +14,10 @@ from bn3d.commands.cli import app
 from bn3d.commands.verify import command as verify
 from bn3d.commands.verify.check import Case, Check
 from bn3d.operators import OPERATORS
+from support.printing import printed, words
 
 COMMANDS = ["", "bench", "check", "convert", "demo", "info", "opp", "opp deploy", "verify"]
 PATH = "/a/long/path/" + "x" * 100 + "/lib.so"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def printed(show, monkeypatch, columns: int | None) -> list[str]:
-    """The lines that `show` prints on a terminal so wide, or into a file."""
-    monkeypatch.setenv("COLUMNS", str(columns or 20))
-    monkeypatch.setattr(sys, "stdout", Terminal() if columns else io.StringIO())
-    show()
-    return sys.stdout.getvalue().splitlines()
-
-
-def words(lines: list[str]) -> set[str]:
-    """Without the rules of tables, and without what stands between names."""
-    return {word.rstrip(",:") for line in lines for word in line.split() if set(word) != {"-"}}
 
 
 def bench_result() -> dict:
@@ -113,6 +93,11 @@ def test_bench_is_readable_at_80_columns(monkeypatch):
     rows = [line for line in lines if line.startswith(case) and "GRAPH" not in line]
     assert sum(line.count("1.00") >= 2 and line.endswith("%") for line in rows) == 6
     assert lines[0].startswith("bn3d is faster by")
+
+
+def test_the_verdict_is_one_line_at_60_columns(monkeypatch):
+    lines = printed(PRINTED["verify"], monkeypatch, 60)
+    assert lines[:2] == ["wrong: 20 of 30 checks failed, backend native on CPU", ""]
 
 
 def test_numbers_stand_on_the_right_and_names_on_the_left():

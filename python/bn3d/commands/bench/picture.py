@@ -65,7 +65,7 @@ def _draw_panel(axis: Axes, cases: list[Case], rows: dict[Case, dict]) -> None:
                 positions.append(position + (i - 1) * height)
                 for quantile, values in (("p20", p20), ("p50", p50), ("p80", p80)):
                     values.append(times[name][quantile] / copy)
-        whiskers = (np.subtract(p50, p20), np.subtract(p80, p50))
+        whiskers = np.array([np.subtract(p50, p20), np.subtract(p80, p50)])
         # A logarithmic axis has no 0 that a bar could begin at.
         axis.errorbar(p50, positions, xerr=whiskers, fmt="o", label=name, color=colour)
     axis.axvline(1, color="black", linewidth=1, label="copy")

@@ -67,13 +67,11 @@ def _show(checks: list[Check], of_what: str) -> None:
 
     wrong = [check for check in checks if not check.ok]
     tables.say(
-        f"wrong: {len(wrong)} of {len(checks)} checks of {of_what} failed"
+        f"wrong: {len(wrong)} of {len(checks)} checks failed, {of_what}"
         if wrong
-        else f"right: all {len(checks)} checks of {of_what} are within tolerance"
+        else f"right: all {len(checks)} checks passed, {of_what}"
     )
-    tables.say(
-        "\nThe worst error of each output, relative to its scale, over all shapes and modes:\n"
-    )
+    tables.say("\nWorst error of each output over all shapes and modes, relative to its scale:\n")
     print(_table(checks, tables.width_of()))
     if wrong:
         print()
