@@ -51,13 +51,17 @@ class Pass(NamedTuple):
     gradient_of_gradient: Callable
 
 
-def of_training(dy, x, gamma, statistics, douts):
+def of_training(
+    dy: Tensor, x: Tensor, gamma: Tensor, statistics: Tensor, douts: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """`Pass.gradient_of_gradient`. Mean and rstd are functions of x, and are derived as such."""
     _, _, _, eps = ops.unstack(statistics)
     return gradient_of_gradient_training(dy, x, gamma, eps, douts)
 
 
-def of_inference(dy, x, gamma, statistics, douts):
+def of_inference(
+    dy: Tensor, x: Tensor, gamma: Tensor, statistics: Tensor, douts: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """`Pass.gradient_of_gradient`."""
     mean, rstd, _, _ = ops.unstack(statistics)
     return gradient_of_gradient_inference(dy, x, gamma, mean, rstd, douts)
