@@ -120,10 +120,12 @@ def test_a_corner_far_from_the_rest_costs_no_digits(rng):
     np.testing.assert_allclose(layer.saved[1] ** -2 - c_interface.EPS, forward.variance, rtol=1e-6)
 
 
-@pytest.mark.parametrize("eps", [c_interface.EPS, 0.0])
+@pytest.mark.parametrize(("eps", "steepness"), [(c_interface.EPS, 1), (0.0, 1), (1e-70, 1e6)])
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e4, 1e30])
-def test_a_constant_channel_gives_beta(value, eps):
+def test_a_constant_channel_gives_beta(value, eps, steepness):
+    """Also where gamma/sqrt(eps) is beyond float32."""
     layer = c_interface.Layer(np.full((2, 3, 5, 6, 7), value), eps=eps)
+    layer.gamma *= np.float32(steepness)
     y = layer.forward_training()
     assert (y == layer.beta.reshape(1, -1, 1, 1, 1)).all()
 
