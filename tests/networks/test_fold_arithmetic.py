@@ -102,6 +102,14 @@ def test_float64_stays_float64(norm_dtype):
     assert net.dense.weight.dtype == net.dense.bias.dtype == ms.float64
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_norm_of_another_dtype_leaves_that_of_the_weights(has_bias):
+    conv = nn.Conv3d(2, 4, 3, has_bias=has_bias)
+    net = randomized(nn.SequentialCell(conv, bn3d.BatchNorm3d(4, dtype=ms.float16)))
+    assert assert_folded_alike(net, volume()).folded == {"1": "0"}
+    assert conv.weight.dtype == conv.bias.dtype == ms.float32
+
+
 class OnACpu(mint.nn.BatchNorm3d):
     """mint's own construct has no kernel on a CPU."""
 
