@@ -546,3 +546,14 @@ def test_run_takes_all_ways():
     assert not report.folded
     assert "a decoy changes what the network gives" in report.left["bn"]
     assert not report.one_way
+
+
+def test_run_may_call_other_methods():
+    class Encodes(Base):
+        def encode(self, x, scale):
+            return scale * self.bn(self.conv(x))
+
+    net = randomized(Encodes())
+    wanted = net.encode(volume(), scale=2).asnumpy()
+    assert bn3d.fold(net, run=lambda: net.encode(volume(), scale=2)).folded == {"bn": "conv"}
+    np.testing.assert_allclose(net.encode(volume(), scale=2).asnumpy(), wanted, atol=1e-5)
