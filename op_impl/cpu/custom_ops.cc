@@ -74,7 +74,8 @@ static void gradient(const Call& call, Compute compute) {
 
 BN3D_OPERATOR(Bn3dForwardTraining, 6, like(0), rows_of_bits(kSavedRows, 1)) {
   const Volume volume = call.volume(0, "x");
-  bn3d::forward_training(volume, call.data(0), parameters(call, 1, volume), call.same_as(0, 6, "y"),
+  const bn3d::Parameters given = parameters(call, 1, volume);  // checked before the outputs
+  bn3d::forward_training(volume, call.data(0), given, call.same_as(0, 6, "y"),
                          saved(call, 7, volume));
 }
 
@@ -84,8 +85,9 @@ BN3D_OPERATOR(Bn3dGradientTraining, 4, like(1), like(2), like(2), rows_of_double
 
 BN3D_OPERATOR(Bn3dForwardInference, 6, like(0), rows_of_bits(kSavedRows, 1)) {
   const Volume volume = call.volume(0, "x");
-  bn3d::forward_inference(volume, call.data(0), parameters(call, 1, volume),
-                          call.same_as(0, 6, "y"), saved(call, 7, volume));
+  const bn3d::Parameters given = parameters(call, 1, volume);  // checked before the outputs
+  bn3d::forward_inference(volume, call.data(0), given, call.same_as(0, 6, "y"),
+                          saved(call, 7, volume));
 }
 
 BN3D_OPERATOR(Bn3dGradientInference, 4, like(1), like(2), like(2), rows_of_doubles(kSavedRows, 2)) {
