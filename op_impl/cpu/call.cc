@@ -62,7 +62,7 @@ double* Call::rows(int i, const char* name, const char* dtype, const Shape& shap
   return static_cast<double*>(params_[i]);
 }
 
-// What every tensor has to be. That its memory is as large as its shape says cannot be checked.
+// What every tensor must be. Whether its memory is as large as its shape says cannot be checked.
 void Call::check(int i, const char* name) const {
   if (dtypes_[i] == nullptr || (shapes_[i] == nullptr && ndims_[i] != 0)) {
     fail(std::string("'") + name + "' has a null shape or dtype");

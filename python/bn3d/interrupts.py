@@ -74,7 +74,7 @@ def leave() -> None:
 
 
 def settle() -> None:
-    """At the end of a command: let `leave`, if another thread is at it, have the last word."""
+    """At the end of a command: let `leave`, if another thread is in it, finish."""
     while _leaving.is_set():
         time.sleep(1)
 

@@ -77,7 +77,7 @@ def differentiable(operators: Pass) -> Callable:
         raise RuntimeError("this MindSpore has no mindspore.common._Function")
 
     class GammaThen(Function):
-        """gamma as the forward pass had it; what is derived by it counts as derived by gamma."""
+        """gamma as the forward pass had it; a gradient with respect to it is one of gamma."""
 
         @staticmethod
         def forward(ctx, gamma, statistics):

@@ -1,7 +1,7 @@
 """How far a long command is: a bar on a terminal, plain lines in a file, a pipe or TERM=dumb.
 
 A line comes every `EVERY` seconds, whatever a step takes, because a thread of its own writes them;
-after the first, one more comes at the end. What is done sooner has none.
+after the first, one more comes at the end. Work that ends sooner prints none.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _convert(
 
 
 def _rule(text: str) -> tuple[str, str]:
-    # At the last one: expressions such as (?=x) have it, names do not.
+    # At the last `=`: patterns such as (?=x) contain one, names do not.
     pattern, equals, replacement = text.rpartition("=")
     if not equals:
         raise ValueError(f"--rename must be PATTERN=REPLACEMENT, got {text!r}")

@@ -1,4 +1,4 @@
-"""The weights of a linear layer with the batch norm after it in them.
+"""The weights of a linear layer that include the batch norm after it.
 
 With scale = gamma / sqrt(moving_variance + eps) of each channel,
 

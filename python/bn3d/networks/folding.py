@@ -243,7 +243,7 @@ class _Plan:
         return f"with it folded in, the layer before it gives something else, by {off / size:.1e}"
 
     def carry_out(self, pairs: list[Pair], run: Callable[[], object]) -> float:
-        """Fold the pairs; gives the error. Where that is gross, they are as they were."""
+        """Fold the pairs; gives the error. If that is gross, they are put back."""
         with ExitStack() as undo:
             for pair in pairs:
                 undo.callback(_replace(pair, self._weights[pair]))

@@ -156,7 +156,7 @@ def _layers(net: nn.Cell) -> list[tuple[str, nn.Cell]]:
 
 
 def _frozen_parameters() -> dict[int, bool]:
-    """By id of each gamma and beta that `freeze` fixed anywhere, whether it was trained before.
+    """Whether each gamma and beta that `freeze` fixed anywhere was trained before, by its id.
     Copies and unpickled networks are found as well, so it is asked of the layers themselves.
     """
     return {

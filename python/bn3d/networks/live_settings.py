@@ -1,7 +1,7 @@
 """Assignments to a swapped layer with PyTorch's arguments.
 
 The stock layer (`mindspore.mint.nn.BatchNorm3d`) reads its attributes at every call, so they may be
-assigned to at any time. Swapped it computes with a child that was made from them: it is made anew.
+assigned to at any time. Once swapped, it computes with a child made from them, which is made anew.
 """
 
 from __future__ import annotations

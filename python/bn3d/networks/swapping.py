@@ -122,7 +122,7 @@ def swap(
                 report.left[name] = reason
                 warnings.warn(f"bn3d.swap leaves {name!r} alone: {reason}", stacklevel=2)
     if to_swap:
-        # What attaching raises, it raises here, where nothing has changed yet.
+        # If attaching raises, it raises here, before anything has changed.
         attach(BatchNorm3d(1), group)
     classes = [_swapped_class(_stock_class(cell), sync) for _, cell in to_swap]
     with ExitStack() as undo:
@@ -145,7 +145,7 @@ def swap(
 
 
 def _say_slow_convolutions(net: nn.Cell) -> None:
-    """Once a process: beside them, what the norm layers take does not matter."""
+    """Once per process: beside slow convolutions the time of the norm layers does not matter."""
     global _said_slow  # noqa: PLW0603, a process is told once
     if _said_slow or ms.get_context("device_target") != "CPU" or not convolutions.are_slow():
         return

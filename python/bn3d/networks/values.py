@@ -112,7 +112,7 @@ def arrays(value: object, path: tuple[int, ...] = ()) -> Iterator[np.ndarray]:
 
 
 def decoy(truth: Tensor, noise: np.random.Generator) -> Tensor:
-    """Another tensor of that shape and dtype, which nobody takes for the truth.
+    """A tensor of that shape and dtype that nothing can mistake for the true one.
 
     A quarter is NaN: whatever is computed from it becomes NaN, also times 0 and beside numbers
     of any size. But ReLUs, maxima and comparisons may swallow a NaN; so the rest are numbers of

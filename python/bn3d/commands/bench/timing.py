@@ -68,7 +68,7 @@ def _one_by_one(call: Call, count: int) -> list[float]:
 
 
 def together(wait: Callable[[], object]) -> Timer:
-    """A timer for calls that only begin their work: one wait after all, and their mean alone."""
+    """For calls that only begin their work: waits once after all, and knows their mean only."""
 
     def timer(call: Call, count: int) -> list[float]:
         def block() -> None:

@@ -14,7 +14,7 @@ SAME_DICE = 0.01  # from one seed, less than a hundredth says nothing
 
 
 def doubts(result: Result) -> list[str]:
-    """Why this run is none to quote; empty if it is one."""
+    """Why this run should not be quoted; empty if it may be."""
     found = []
     if result.stopped:
         found.append("It was stopped before its end: this is what was measured until then.")

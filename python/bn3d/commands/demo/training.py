@@ -1,8 +1,8 @@
 """The same network from the same weights on the same batches: stock norm layers, and bn3d's.
 
 Two more networks give these two a scale. The control is the stock one with its first weights
-one rounding off: so far apart does training drive two runs that rounding alone sets apart. The
-baseline has no norm layers: what a step costs more than its step, the norm layers cost.
+one rounding off: that is how far rounding alone drives two runs apart. The baseline has no norm
+layers: what a step takes beyond the baseline's is the cost of the norm layers.
 
 All take turns step by step in an order that rotates, so that whatever else the machine does slows
 them alike: what counts is the difference of two runs in the same step.

@@ -106,7 +106,7 @@ def count(
 
 
 def _dtypes(choice: backends.Choice) -> list[str]:
-    # The operators have their vectors in float32.
+    # The operators take vectors in float32 only.
     return [name for name in choice.backend.dtypes if name != "float64"]
 
 
