@@ -1,11 +1,11 @@
 """Five networks over volumes and video of usual structure, with MindSpore's own batch norm.
 
-They differ in how much of a step batch norm takes: most where convolutions are cheap (depthwise
-ones in X3D, few channels in DenseNet), least in the ResNet. Widths are arguments, so that a
+They differ in how much of a step batch norm takes: most where convolutions are cheap (small
+ones in R(2+1)D, few channels in DenseNet), least in the ResNet. Widths are arguments, so that a
 training step takes some hundred milliseconds on two cores. `norm` makes the norm layers.
 
 ResNet: Hara, Kataoka & Satoh (arXiv:1711.09577); U-Net: Çiçek et al. (arXiv:1606.06650);
-V-Net: Milletari, Navab & Ahmadi (arXiv:1606.04797); X3D: Feichtenhofer (arXiv:2004.04730);
+V-Net: Milletari, Navab & Ahmadi (arXiv:1606.04797); R(2+1)D: Tran et al. (arXiv:1711.11248);
 DenseNet: Huang et al. (arXiv:1608.06993).
 """
 
@@ -15,22 +15,23 @@ from collections.abc import Callable
 
 from mindspore import nn, ops
 
-__all__ = ["X3D", "DenseNet", "MeanSquare", "ResNet18", "UNet", "VNet"]
+__all__ = ["DenseNet", "MeanSquare", "R2Plus1D", "ResNet18", "UNet", "VNet"]
 
 Norm = Callable[[int], nn.Cell]
+Size = int | tuple[int, int, int]
 
 
 def _convolution(
-    channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, group: int = 1
+    channels_in: int, channels_out: int, kernel: Size = 3, stride: Size = 1
 ) -> nn.Cell:
+    sizes = (kernel,) * 3 if isinstance(kernel, int) else kernel
     return nn.Conv3d(
         channels_in,
         channels_out,
         kernel,
         stride,
         pad_mode="pad",
-        padding=kernel // 2,
-        group=group,
+        padding=tuple(size // 2 for size in sizes for _ in range(2)),
         weight_init="he_normal",
     )
 
@@ -164,37 +165,50 @@ class VNet(nn.Cell):
         return self.head(self.merge1(ops.cat((fine, self.up1(middle)), 1)))
 
 
-class _Bottleneck(nn.Cell):
-    """1x1x1 to more channels, depthwise 3x3x3, 1x1x1 back; added to x where shapes allow."""
+class _Apart(nn.Cell):
+    """A 3x3x3 convolution as one over the plane and one over time, with a norm between them."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm):
         super().__init__()
-        inner = 2 * channels_out
+        # as many weights as the whole one
+        between = 27 * channels_in * channels_out // (9 * channels_in + 3 * channels_out)
         self.layers = nn.SequentialCell(
-            *(_convolution(channels_in, inner, kernel=1), norm(inner), nn.ReLU()),
-            *(_convolution(inner, inner, stride=stride, group=inner), norm(inner), nn.SiLU()),
-            *(_convolution(inner, channels_out, kernel=1), norm(channels_out)),
+            *(_convolution(channels_in, between, (1, 3, 3), (1, stride, stride)), norm(between)),
+            *(nn.ReLU(), _convolution(between, channels_out, (3, 1, 1), (stride, 1, 1))),
         )
-        self.adds = stride == 1 and channels_in == channels_out
 
     def construct(self, x):
-        y = self.layers(x)
-        return ops.relu(x + y if self.adds else y)
+        return self.layers(x)
 
 
-class X3D(nn.Cell):
-    """Video (N, 3, D, H, W) -> class logits (N, classes); depthwise convolutions."""
-
-    def __init__(self, width: int = 12, classes: int = 10, norm: Norm = nn.BatchNorm3d):
+class _BlockApart(nn.Cell):
+    def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm):
         super().__init__()
-        self.stem = nn.SequentialCell(_convolution(3, width, stride=2), norm(width), nn.ReLU())
+        self.layers = nn.SequentialCell(
+            *(_Apart(channels_in, channels_out, stride, norm), norm(channels_out), nn.ReLU()),
+            *(_Apart(channels_out, channels_out, 1, norm), norm(channels_out)),
+        )
+        self.shortcut = nn.SequentialCell()
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut = nn.SequentialCell(
+                _convolution(channels_in, channels_out, 1, stride), norm(channels_out)
+            )
+
+    def construct(self, x):
+        return ops.relu(self.layers(x) + self.shortcut(x))
+
+
+class R2Plus1D(nn.Cell):
+    """Video (N, 3, D, H, W) -> class logits (N, classes); twice the norm layers of a ResNet."""
+
+    def __init__(self, width: int = 16, classes: int = 10, norm: Norm = nn.BatchNorm3d):
+        super().__init__()
+        self.stem = nn.SequentialCell(_Apart(3, width, 1, norm), norm(width), nn.ReLU())
         blocks, channels = [], width
-        for channels_out, stride in ((width, 1), (width, 1), (2 * width, 2), (2 * width, 1)):
-            blocks.append(_Bottleneck(channels, channels_out, stride, norm))
-            channels = channels_out
-        for channels_out, stride in ((4 * width, 2), (4 * width, 1)):
-            blocks.append(_Bottleneck(channels, channels_out, stride, norm))
-            channels = channels_out
+        for stage in range(3):
+            for stride in (1 if stage == 0 else 2, 1):
+                blocks.append(_BlockApart(channels, width << stage, stride, norm))
+                channels = width << stage
         self.blocks = nn.SequentialCell(blocks)
         self.head = nn.Dense(channels, classes)
 

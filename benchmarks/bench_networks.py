@@ -45,7 +45,7 @@ NETWORKS = (
     Network("ResNet18", (2, 3, 8, 48, 48)),
     Network("UNet", (2, 1, 24, 24, 24)),
     Network("VNet", (2, 1, 24, 24, 24)),
-    Network("X3D", (2, 3, 8, 48, 48)),
+    Network("R2Plus1D", (2, 3, 8, 32, 32)),
     Network("DenseNet", (2, 1, 32, 32, 32)),
 )
 

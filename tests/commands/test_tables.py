@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -68,13 +70,18 @@ PRINTED = {
 }
 
 
+def cannot_fold(line: str) -> bool:
+    """One word, such as a path, by itself or behind its name."""
+    return len(line.split()) <= 2 or re.fullmatch(r"\S+( \S+)* {2,}\S+", line) is not None
+
+
 @pytest.mark.parametrize("name", PRINTED)
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_no_word_is_cut_and_no_line_is_too_long(name: str, columns: int, monkeypatch):
     whole = printed(PRINTED[name], monkeypatch, None)
     folded = printed(PRINTED[name], monkeypatch, columns)
     assert words(whole) <= words(folded)
-    assert all(len(line) <= columns or len(line.split()) <= 2 for line in folded)
+    assert all(len(line) <= columns or cannot_fold(line) for line in folded)
     assert all(line == line.rstrip() for line in folded)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import deque
 
@@ -23,11 +24,14 @@ def steps(function):
         return trace
 
     before = sys.gettrace()
+    gc.collect()
+    gc.disable()  # what it calls would count as well
     sys.settrace(trace)
     try:
         function()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
