@@ -16,6 +16,7 @@ void apply(const void* x_channel, void* y_channel, ChannelLayout layout, Range r
     const T* x = static_cast<const T*>(x_channel) + start;
     T* y = static_cast<T*>(y_channel) + start;
     map_run(y, count, streaming, [&](int64_t i, int64_t lanes) {
+      fetch_ahead(x + i, kLanes<F>);
       return center(load_lanes(x + i, lanes)) * multiplier + offset;
     });
   });

@@ -124,6 +124,7 @@ BN3D_INLINE void for_each_group(const T* const (&values)[kVolumes], int64_t coun
   const T* at[kVolumes];
   for (int64_t i = 0; i < full; i += kWidth) {
     for (int v = 0; v < kVolumes; ++v) at[v] = values[v] + i;
+    if constexpr (kVolumes == 1) fetch_ahead(at[0], kWidth);
     group(at);
   }
   if (full == count) return;

@@ -89,6 +89,18 @@ BN3D_INLINE Vector<float> load(const BFloat16* p) {
 #endif
 }
 
+// Asks for what follows `count` elements at p, some lines later. The processor's own prefetching
+// leaves a quarter of the memory's speed unused where a loop reads one volume; where it reads two
+// this brought nothing. Past a volume's end it does no harm.
+template <typename T>
+BN3D_INLINE void fetch_ahead(const T* p, int count) {
+  constexpr int kAhead = 2048, kLine = 64;
+  const char* const ahead = reinterpret_cast<const char*>(p) + kAhead;
+  for (int i = 0; i < count * static_cast<int>(sizeof(T)); i += kLine) {
+    __builtin_prefetch(ahead + i);
+  }
+}
+
 // The lanes of a vector in double, in their order.
 BN3D_INLINE void widen(Vector<float> v, Vector<double>* to) {
   typedef float HalfVector __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
