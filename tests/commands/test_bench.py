@@ -100,7 +100,7 @@ def test_every_layer_is_measured(result):
     assert [row["step"] for row in result["layers"]] == list(command.STEPS)
     for measured in result["layers"]:
         assert measured["shape"] == [2, 3, 2, 4, 4]
-        assert {"bn3d", "stock", "kernels", "copy"} <= set(measured["milliseconds"])
+        assert {"bn3d", "stock", "bare", "kernels", "copy"} <= set(measured["milliseconds"])
         assert set(measured["refused"]) <= {"torch"}  # where PyTorch is not installed
         for timing in measured["milliseconds"].values():
             assert timing["p20"] <= timing["p50"] <= timing["p80"]

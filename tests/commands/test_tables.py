@@ -24,7 +24,7 @@ PATH = "/a/long/path/" + "x" * 100 + "/lib.so"
 
 def bench_result() -> dict:
     timing = {"p20": 123.4, "p50": 234.5, "p80": 345.6, "page_faults": 12345.0}
-    milliseconds = dict.fromkeys(("bn3d", "stock", "torch", "copy", "kernels"), timing)
+    milliseconds = dict.fromkeys(("bn3d", "stock", "torch", "bare", "copy", "kernels"), timing)
     kernels = {f"Bn3dNumber{i}Kernel": timing for i in range(7)}
     common = {"other_load_cores": 0.0, "refused": {"torch": "TypeError: " + "why " * 50}}
     layers = [

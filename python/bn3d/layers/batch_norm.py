@@ -180,24 +180,20 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         """Normalise x; see the class."""
         if not isinstance(x, ms.Tensor):
             arguments.refuse_input(type(x))
-        bn = self._bn2d
+        bn = child.unwrapped(self)
         arguments.check_input(x.shape, x.dtype, bn.num_features)
-        if execution.is_exporting():
-            return self._construct_stock(x)
         threads.follow()
-        if execution.splits_batches():
-            arguments.refuse_to_be_split()
-        if not execution.is_compiling() and precision.asked_dtype(self) is not None:
-            # A graph has cast it already. In PyNative mode `to_float` casts what operators get,
-            # but a backend keeps its own out of that.
-            x = ops.cast(x, precision.asked_dtype(self))
-        if _is_half(x.dtype) and (
-            precision.is_widening()
-            or (execution.is_compiling() and ops.exp(self._half).dtype == ms.float32)
-        ):
-            # Mixed precision at level "auto" computes exp, and BatchNorm, in float32; our
-            # operators are not on its list.
-            x = ops.cast(x, ms.float32)
+        if execution.is_compiling():
+            if execution.is_exporting():
+                return self._construct_stock(x)
+            if execution.splits_batches():
+                arguments.refuse_to_be_split()
+            if _is_half(x.dtype) and ops.exp(self._half).dtype == ms.float32:
+                # Mixed precision at level "auto" computes exp, and BatchNorm, in float32; our
+                # operators are not on its list.
+                x = ops.cast(x, ms.float32)
+        else:
+            x = precision.as_asked(self, x)
         if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
             settings = self._settings
             if execution.is_recomputing():
@@ -209,10 +205,6 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         return self._forward_inference(
             x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
         )
-
-    @property
-    def _bn2d(self) -> nn.Cell:
-        return child.unwrapped(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("eps", "momentum") and "_settings" in vars(self):

@@ -95,7 +95,7 @@ class SyncBatchNorm3d(BatchNorm3d):
 
     def __getattr__(self, name: str) -> Any:
         if name == "_forward_training":  # a copy that has not joined its group yet
-            bn = self._bn2d
+            bn = child.unwrapped(self)
             if not (bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training)):
                 return self._forward_inference  # to a graph of inference, which does not call it
             attach(self, groups.find(self.process_groups))

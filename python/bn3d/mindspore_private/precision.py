@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from bn3d.mindspore_private.execution import is_compiling
 from bn3d.mindspore_private.names import ask
 
 __all__ = [
-    "asked_dtype",
+    "as_asked",
     "is_mixed",
-    "is_widening",
     "keep_in_rewrites",
     "leave",
     "unmixed",
@@ -38,9 +37,18 @@ _DTYPES = (
 )
 
 
-def asked_dtype(cell: nn.Cell) -> ms.Type | None:
-    """The dtype that `Cell.to_float` set; None where it set none."""
-    return _DTYPES.get(cell.mixed_precision_type)
+def as_asked(cell: nn.Cell, x: Tensor) -> Tensor:
+    """What PyNative mode is to compute the cell with, a BatchNorm, in mixed precision: x, or a cast.
+
+    `Cell.to_float` casts what operators get, but a backend keeps its own out of that. Level "auto"
+    of `amp` computes BatchNorm in float32, and our operators are not on its list.
+    """
+    asked = _DTYPES.get(cell.mixed_precision_type)
+    if asked is not None:
+        x = ops.cast(x, asked)
+    if x.dtype in (ms.float16, ms.bfloat16) and _is_widening():
+        x = ops.cast(x, ms.float32)
+    return x
 
 
 def is_mixed(cell: nn.Cell) -> bool:
@@ -58,26 +66,16 @@ def unwrapped(cell: nn.Cell) -> nn.Cell:
     """The cell itself where `amp` has put another around it, which casts what it returns, because
     it is on its black list.
     """
+    if isinstance(cell, nn.BatchNorm2d):
+        return cell
     return getattr(cell, "_backbone", cell)
 
 
-@ops.constexpr(get_instance=False)
 def _is_widening() -> bool:
-    return False
-
-
-# mypy takes no decorated function for a base class, whatever the decorator returns.
-class _IsWidening(_is_widening):  # type: ignore[valid-type, misc]
-    def __call__(self) -> bool:
-        strategy = None if _get_curr_amp_strategy is None else _get_curr_amp_strategy()
-        return strategy is not None and any(
-            operator == "BatchNorm" for operator, _ in strategy.get_black_list()
-        )
-
-
-# Whether PyNative mode computes BatchNorm in float32, in mixed precision of level "auto". A graph
-# tells by the dtype of an operator; asking for that in PyNative mode costs milliseconds.
-is_widening = _IsWidening()
+    strategy = None if _get_curr_amp_strategy is None else _get_curr_amp_strategy()
+    return strategy is not None and any(
+        operator == "BatchNorm" for operator, _ in strategy.get_black_list()
+    )
 
 
 def keep_in_rewrites(cls: type[nn.Cell]) -> None:

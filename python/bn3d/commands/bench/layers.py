@@ -18,7 +18,7 @@ from bn3d.errors import first_line
 if TYPE_CHECKING:
     from mindspore import Tensor
 
-__all__ = ["PROVIDERS", "addition", "bn3d_layer", "prepared", "stock_layer"]
+__all__ = ["BARE", "PROVIDERS", "addition", "bn3d_layer", "prepared", "stock_layer"]
 
 Provider = Callable[[Case, str], Call]
 
@@ -58,6 +58,32 @@ def stock_layer(case: Case, step: str) -> Call:
     from mindspore import nn  # noqa: PLC0415
 
     return _mindspore(nn.BatchNorm3d, case, step)
+
+
+def bare_layer(case: Case, step: str) -> Call:
+    """The operators of bn3d's layer, called without what the layer does around them."""
+    from mindspore import nn  # noqa: PLC0415
+
+    from bn3d import backends  # noqa: PLC0415
+
+    backend = backends.choose().backend
+    training = step != "inference"
+
+    class Bare(nn.Cell):
+        def __init__(self, channels):
+            super().__init__()
+            bn2d = nn.BatchNorm2d(channels)
+            self.gamma, self.beta = bn2d.gamma, bn2d.beta
+            self.moving_mean, self.moving_variance = bn2d.moving_mean, bn2d.moving_variance
+            self.settings = backend.settings(1e-5, 0.9)
+
+        def construct(self, x):
+            inputs = (x, self.gamma, self.beta, self.moving_mean, self.moving_variance)
+            if training:
+                return backend.forward_training(*inputs, self.settings)[0]
+            return backend.forward_inference(*inputs, self.settings)
+
+    return _mindspore(Bare, case, step)
 
 
 def addition(case: Case, step: str) -> Call:
@@ -126,6 +152,8 @@ def _torch(case: Case, step: str) -> Call:
     dy = tensor(1)
     return lambda: torch.autograd.grad(layer(x), (x, layer.weight, layer.bias), dy)
 
+
+BARE = _waiting(bare_layer)
 
 PROVIDERS: dict[str, Provider] = {
     "bn3d": _waiting(bn3d_layer),

@@ -70,11 +70,14 @@ def run_waiting() -> dict:
 
 
 def run_layers(case: Case, step: str, threads: int, effort: Effort, profile: bool) -> dict:
-    """One row: every provider's time for a step, the copy's, and with `profile` the kernels'."""
+    """One row: every provider's time for a step, the copy's, and with `profile` also those of the
+    layer's operators without the layer, and of their kernels without MindSpore.
+    """
     from bn3d.commands.bench.kernels import step_kernels  # noqa: PLC0415
-    from bn3d.commands.bench.layers import PROVIDERS, prepared  # noqa: PLC0415
+    from bn3d.commands.bench.layers import BARE, PROVIDERS, prepared  # noqa: PLC0415
 
-    calls, refused = prepared(PROVIDERS, case, step)
+    providers = {**PROVIDERS, "bare": BARE} if profile else PROVIDERS
+    calls, refused = prepared(providers, case, step)
     if profile:
         calls["kernels"] = step_kernels(case, step, threads)
     return {"step": step, **_measured(case, calls, threads, effort), "refused": refused}
