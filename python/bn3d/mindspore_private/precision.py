@@ -38,7 +38,7 @@ _DTYPES = (
 
 
 def as_asked(cell: nn.Cell, x: Tensor) -> Tensor:
-    """What PyNative mode is to compute the cell with, a BatchNorm, in mixed precision: x, or a cast.
+    """What PyNative mode is to compute a BatchNorm with in mixed precision: x, or a cast of it.
 
     `Cell.to_float` casts what operators get, but a backend keeps its own out of that. Level "auto"
     of `amp` computes BatchNorm in float32, and our operators are not on its list.
