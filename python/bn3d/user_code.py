@@ -14,6 +14,9 @@ from bn3d.errors import first_line, type_name
 
 __all__ = ["built", "importable_here", "load", "why"]
 
+# A line in them says less than the user's line that calls them.
+_LIBRARIES = ("bn3d", "contextlib", "importlib", "mindspore", "numpy")
+
 
 @contextmanager
 def importable_here() -> Iterator[None]:
@@ -63,10 +66,9 @@ def built(target: str, option: str) -> Any:
 
 def why(error: Exception) -> str:
     """What was raised, and where in the user's files."""
-    ours = (__file__, importlib.__file__)
     where = [
-        f" ({frame.filename}:{frame.lineno})"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in ours and not frame.filename.startswith("<")
+        f" ({frame.f_code.co_filename}:{line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES
     ]
     return f"{type_name(type(error))}: {first_line(error)}{where[-1] if where else ''}"

@@ -1,6 +1,7 @@
 """`bn3d check`: what it is given, what it writes, and its exit code."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -49,6 +50,21 @@ class Fails(nn.Cell):
 
     def construct(self, x):
         return {}[x.shape]
+
+class Refuses(Fails):
+    def construct(self, x):
+        raise ValueError("x is not mine")
+
+class Asks(Fails):
+    def construct(self, x):
+        y = ms.ops.reshape(self.norm(x), (7, 7))
+        return y + 1
+
+def bad_loss():
+    return network().set_train(), (ms.ops.ones((2, 1, 4, 4, 4)),), 3
+
+def no_norm():
+    return nn.Conv3d(1, 4, 3)
 """
 
 
@@ -60,6 +76,8 @@ def here(tmp_path, monkeypatch):
         ".astype(np.float32)\n"
     )
     (tmp_path / "broken_network.py").write_text("1 / 0\n")
+    (tmp_path / "cut.npz").write_bytes(b"PK\3\4" + bytes(40))
+    np.save(tmp_path / "words.npy", np.array(["a"]).astype(object))
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
     yield tmp_path
@@ -127,10 +145,17 @@ def test_json_to_stdout_is_only_json(here):
         (["broken_network:build"], "broken_network cannot be imported: ZeroDivisionError"),
         (["users_network:Fails", "--shape", "1,1,4,4,4"], "KeyError: (1, 1, 4, 4, 4)"),
         (["users_network:network"], "no input: return (network, inputs)"),
-        (["users_network:no_network", "--shape", "1,1,4,4,4"], "'net' must be"),
+        (["users_network:no_network", "--shape", "1,1,4,4,4"], "bn3d: 'net' must be"),
+        (["users_network:bad_loss"], "bn3d: 'loss' must be callable, got 3"),
+        (["users_network:no_norm", "--shape", "1,1,4,4,4"], "bn3d: bn3d.cross_check found no"),
         (["users_network:network", "--shape", "1,a"], "--shape must be numbers"),
         (["users_network:network", "--shape", "1,1,4,4,4", "--data", "x"], "take one"),
         (["users_network:network", "--data", "none.npy"], "none.npy"),
+        (
+            ["users_network:network", "--data", "cut.npz"],
+            "bn3d: --data: cut.npz: ",
+        ),
+        (["users_network:network", "--data", "words.npy"], "bn3d: --data: words.npy: "),
     ],
 )
 def test_wrong_use_is_exit_code_2_and_a_line(here, arguments, message):
@@ -138,3 +163,36 @@ def test_wrong_use_is_exit_code_2_and_a_line(here, arguments, message):
     assert done.exit_code == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "line"),
+    [
+        ("Fails", "KeyError: ", "return {}[x.shape]"),
+        ("Refuses", "ValueError: x is not mine", "raise ValueError("),
+    ],
+)
+def test_what_the_network_raises_has_its_place_in_the_users_file(here, network, error, line):
+    done = check(f"users_network:{network}", "--shape", "1,4,4,4,4")
+    assert done.exit_code == 2
+    assert f"bn3d: {error}" in done.stderr
+    assert done.stderr.strip().endswith(place(here, line))
+
+
+def test_what_mindspore_raises_has_the_users_line_too(here, child_environment):
+    """In a process of its own: another one is past choosing that operators wait for each other."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bn3d", "check", "users_network:Asks", "--shape", "1,4,4,4,4"],
+        env=child_environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("bn3d: ValueError: ") and said.endswith(place(here, "ops.reshape("))
+
+
+def place(folder, text):
+    number = next(i for i, line in enumerate(NETWORK.splitlines(), 1) if text in line)
+    return f"({folder}/users_network.py:{number})"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
+from zipfile import BadZipFile
 
 import typer
 
 from bn3d import user_code
 from bn3d.commands import json_output, tables
 from bn3d.commands.options import Device, Json, file
+from bn3d.errors import first_line
 
 if TYPE_CHECKING:
     import mindspore as ms
@@ -22,20 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-@contextmanager
-def _of_the_network() -> Iterator[None]:
-    """Whatever the user's network raises when it is called is no verdict."""
-    try:
-        yield
-    except (typer.Exit, typer.Abort, typer.BadParameter):
-        raise
-    except Exception as error:
-        typer.echo(f"bn3d: {user_code.why(error)}", err=True)
-        raise typer.Exit(2) from None
-
-
 @user_code.importable_here()
-@_of_the_network()
 def check(
     build: Annotated[
         str,
@@ -72,35 +59,59 @@ def check(
     Exit code 0: all are right; 1: some are not, or none was called; 2: it could not be run.
     """
     # MindSpore takes seconds to load, which `--help` should not.
-    from bn3d.commands.progress import progress  # noqa: PLC0415
+    import mindspore as ms  # noqa: PLC0415
+
     from bn3d.commands.verify.session import use_device  # noqa: PLC0415
     from bn3d.networks.cells import check_net  # noqa: PLC0415
-    from bn3d.networks.cross_check import cross_check  # noqa: PLC0415
-    from bn3d.networks.swapping import swap  # noqa: PLC0415
+    from bn3d.networks.cross_check import layers_to_check  # noqa: PLC0415
 
     try:
+        ms.runtime.launch_blocking()  # an error has the line that made it, not one that waits
         use_device(device.value)
         network, inputs, loss = _built(build)
-        check_net(network)
         inputs = _inputs(data, shape, inputs)
+        check_net(network)
         if train is not None:
             network.set_train(train)
-        with progress("check", 1 + beside, json_output.stream_beside(output)) as shown:
-            checks = {"as it is": cross_check(network, *inputs, loss=loss)}
-            shown.advance()
-            if beside:
-                shown.say("after bn3d.swap")
-                swap(network)
-                checks["after bn3d.swap"] = cross_check(network, *inputs, loss=loss)
-                shown.advance()
-    except (EOFError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-        typer.echo(f"bn3d: {error}", err=True)
-        raise typer.Exit(2) from None
+        layers_to_check(network, loss)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise _stopped(str(error)) from None
+    try:
+        checks = _checks(network, inputs, loss, beside, json_output.stream_beside(output))
+    except Exception as error:  # the network is the user's, and may raise anything
+        raise _stopped(user_code.why(error)) from None
     if output != json_output.STANDARD_OUTPUT:
         for name, found in checks.items():
             tables.say(f"{name}: {found}" if beside else str(found))
-    _write(checks, output, picture)
+    try:
+        _write(checks, output, picture)
+    except (ImportError, OSError) as error:
+        raise _stopped(str(error)) from None
     raise typer.Exit(0 if next(reversed(checks.values())).ok else 1)
+
+
+def _stopped(why: str) -> typer.Exit:
+    typer.echo(f"bn3d: {why}", err=True)
+    return typer.Exit(2)
+
+
+def _checks(
+    network: nn.Cell, inputs: tuple[ms.Tensor, ...], loss: Any, beside: bool, stream: IO[str]
+) -> dict[str, CrossCheck]:
+    """The network as it is, and with `beside` once more after bn3d.swap."""
+    from bn3d.commands.progress import progress  # noqa: PLC0415
+    from bn3d.networks.cross_check import cross_check  # noqa: PLC0415
+    from bn3d.networks.swapping import swap  # noqa: PLC0415
+
+    with progress("check", 1 + beside, stream) as shown:
+        checks = {"as it is": cross_check(network, *inputs, loss=loss)}
+        shown.advance()
+        if beside:
+            shown.say("after bn3d.swap")
+            swap(network)
+            checks["after bn3d.swap"] = cross_check(network, *inputs, loss=loss)
+            shown.advance()
+    return checks
 
 
 def _built(target: str) -> tuple[nn.Cell, tuple, Any]:
@@ -119,9 +130,12 @@ def _inputs(data: Path | None, shape: str | None, inputs: tuple) -> tuple[ms.Ten
     if data is not None and shape is not None:
         raise ValueError("--data and --shape are two ways to give the input: take one")
     if data is not None:
-        loaded = np.load(data, allow_pickle=False)
-        arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
-        return tuple(ms.Tensor(array) for array in arrays)
+        try:
+            loaded = np.load(data, allow_pickle=False)
+            arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
+            return tuple(ms.Tensor(array) for array in arrays)
+        except (BadZipFile, EOFError, OSError, TypeError, ValueError) as error:
+            raise ValueError(f"--data: {data}: {first_line(error)}") from error
     if shape is not None:
         try:
             sizes = tuple(int(size) for size in shape.split(","))

@@ -27,7 +27,7 @@ from bn3d.networks.snapshot import Snapshot
 from bn3d.networks.watching import pynative_mode
 from bn3d.reference import TOLERANCES
 
-__all__ = ["CrossCheck", "LayerCheck", "cross_check"]
+__all__ = ["CrossCheck", "LayerCheck", "cross_check", "layers_to_check"]
 
 
 @dataclass(frozen=True)
@@ -181,14 +181,7 @@ def cross_check(
         >>> bn3d.cross_check(net, ops.ones((2, 1, 8, 8, 8))).ok
         True
     """
-    check_net(net)
-    if loss is not None and not callable(loss):
-        raise TypeError(f"'loss' must be callable, got {loss!r} ({type(loss).__name__})")
-    if loss is not None and not net.training:
-        raise ValueError("'loss' needs a network in training mode: net.set_train() first")
-    layers = [(name, cell) for name, cell in cells(net) if is_batch_norm(cell)]
-    if not layers:
-        raise ValueError(f"bn3d.cross_check found no BatchNorm3d in {type(net).__name__}")
+    layers = layers_to_check(net, loss)
     mode = ms.get_context("mode")
     with ExitStack() as undo:
         undo.callback(Snapshot(net).restore)
@@ -202,6 +195,19 @@ def cross_check(
         checks = [_layer_check(watch) for watch in watches]
     checks.sort(key=lambda check: (check.ok, -check.error))
     return CrossCheck(checks, net.training, _notes(mode, watches))
+
+
+def layers_to_check(net: nn.Cell, loss: Any = None) -> list[tuple[str, nn.Cell]]:
+    """The batch norm layers of a network, by name; the errors are those of `cross_check`."""
+    check_net(net)
+    if loss is not None and not callable(loss):
+        raise TypeError(f"'loss' must be callable, got {loss!r} ({type(loss).__name__})")
+    if loss is not None and not net.training:
+        raise ValueError("'loss' needs a network in training mode: net.set_train() first")
+    layers = [(name, cell) for name, cell in cells(net) if is_batch_norm(cell)]
+    if not layers:
+        raise ValueError(f"bn3d.cross_check found no BatchNorm3d in {type(net).__name__}")
+    return layers
 
 
 def _step(
