@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from backends import standin
-from bn3d import backends
+from bn3d import backends, reference
 from bn3d.backends.composed import BACKEND as COMPOSED
 from bn3d.backends.native import BACKEND as NATIVE
 from bn3d.commands.cli import app
+from bn3d.commands.verify import operators as verify_operators
 from bn3d.commands.verify import session
 from bn3d.commands.verify.check import Case, compare
+from bn3d.operators import OPERATORS, Operator, Tensor
 
 SHAPE = (2, 3, 2, 4, 4)
 
@@ -84,6 +87,30 @@ def test_a_wrong_operator_fails_and_only_that():
     wrong = {(check.subject, check.case.dtype) for check in checks if not check.ok}
     assert ("Bn3dApply", "float32") in wrong
     assert {subject for subject, _ in wrong} == {"Bn3dApply"}
+
+
+@pytest.mark.parametrize(("error", "right"), [(0.0, True), (1e-2, False)])
+def test_an_operator_of_another_form_is_judged_by_the_names_of_its_vectors(
+    error, right, monkeypatch
+):
+    """X + offset: a scale that subtracted its one vector would be small where x is like it."""
+    made_up = Operator(
+        "Bn3dAdd",
+        "bn3d_add",
+        (Tensor("x", "volume"), Tensor("offset", "channel")),
+        (Tensor("y", "volume"),),
+    )
+
+    def add(x, offset):
+        return x + offset.reshape(1, -1, 1, 1, 1)
+
+    monkeypatch.setattr(verify_operators, "OPERATORS", (*OPERATORS, made_up))
+    monkeypatch.setattr(reference, "add", add, raising=False)
+    operators = SimpleNamespace(add=lambda x, offset: add(x, offset + error).astype(x.dtype))
+    backend = SimpleNamespace(operators=operators, compiled=None)
+    case = Case(SHAPE, "float16", "PYNATIVE_MODE")
+    (found,) = verify_operators.check_operator(backend, made_up, case)
+    assert found.ok is right
 
 
 def test_an_operator_that_raises_is_a_failed_check_and_the_rest_is_checked():

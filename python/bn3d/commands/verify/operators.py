@@ -15,6 +15,8 @@ from bn3d.operators import OPERATORS, Operator
 
 __all__ = ["check_operator", "rounded"]
 
+_SUBTRACTED = {"shift", "mean"}  # inputs that an operator takes from x before all else
+
 
 class _Call(nn.Cell):
     """An operator as a network of its own, for graph mode."""
@@ -29,7 +31,7 @@ class _Call(nn.Cell):
 
 def check_operator(backend: Backend, operator: Operator, case: Case) -> Iterator[Check]:
     """Compare every output of an operator of a backend."""
-    name = operator.module.removeprefix("bn3d_")
+    name = _name(operator)
     inputs = _inputs(operator, case)
     call: Callable = _Call(getattr(backend.operators, name))
     if case.mode == "PYNATIVE_MODE" and backend.compiled is not None:
@@ -43,7 +45,7 @@ def check_operator(backend: Backend, operator: Operator, case: Case) -> Iterator
     expected = getattr(reference, name)(*inputs)
     if len(operator.outputs) == 1:
         outputs, expected = (outputs,), (expected,)
-    scales = _scales(name, inputs)
+    scales = _scales(operator, inputs)
     for tensor, got, want, scale in zip(operator.outputs, outputs, expected, scales, strict=True):
         yield compare(operator.type, tensor.name, case, got, want, scale)
 
@@ -64,15 +66,16 @@ def _inputs(operator: Operator, case: Case) -> list[np.ndarray]:
     ]
 
 
-def _scales(name: str, inputs: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """The outputs with absolute values in place of all terms."""
-    volumes = [value for value in inputs if value.ndim > 1]
-    mean, *vectors = (value for value in inputs if value.ndim == 1)
-    *dy, x = volumes
-    scales = getattr(reference, name)(
-        *map(np.abs, dy),
-        np.abs(x - mean.reshape(1, -1, 1, 1, 1)),
-        np.zeros_like(mean),
-        *map(np.abs, vectors),
-    )
+def _scales(operator: Operator, inputs: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The outputs with absolute values in place of all terms, such as |x - mean| for x - mean."""
+    by_name = dict(zip((tensor.name for tensor in operator.inputs), inputs, strict=True))
+    for name in _SUBTRACTED & by_name.keys():
+        by_name["x"] = by_name["x"] - by_name[name].reshape(1, -1, 1, 1, 1)
+        by_name[name] = np.zeros_like(by_name[name])
+    scales = getattr(reference, _name(operator))(*map(np.abs, by_name.values()))
     return scales if isinstance(scales, tuple) else (scales,)
+
+
+def _name(operator: Operator) -> str:
+    """Of its function in the reference, and of its field in a backend's operators."""
+    return operator.module.removeprefix("bn3d_")
