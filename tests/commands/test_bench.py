@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import BrokenExecutor
 
 import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from bn3d.commands.bench import command, run
+from bn3d.commands.bench import command, run, session, standard_error
 from bn3d.commands.bench.cases import Case, all_cases
 from bn3d.commands.bench.report import ratios
 from bn3d.commands.bench.timing import Effort, take_turns, together
@@ -121,6 +123,54 @@ def test_every_kernel_is_measured(result):
     } == set(measured["milliseconds"])
 
 
+def test_a_dtype_that_stock_refuses_is_a_line_and_no_dump(monkeypatch, capfd):
+    monkeypatch.setenv("GLOG_v", "3")  # MindSpore logs its errors
+    case = Case((2, 3, 2, 4, 4), "bfloat16")
+    rows = []
+    with session.measuring_process("GRAPH_MODE", 1) as process:
+        for step in ("training", "inference"):
+            found = process(session.run_layers, case, step, 1, run.QUICK, False)
+            rows.append({"mode": "GRAPH_MODE", **found})
+    run._say_refused([row for row in rows if row["refused"].pop("torch", True)])
+    assert capfd.readouterr() == ("stock refuses bfloat16\n", "")
+    assert all("bn3d" in row["milliseconds"] for row in rows)
+
+
+def test_other_reasons_say_where_and_each_once(capsys):
+    refused = {"torch": "ModuleNotFoundError: No module named 'torch'"}
+    rows = [{**row((1, 2, 3, 4, 5)), "refused": refused} for _ in range(3)]
+    run._say_refused(rows)
+    said = "torch: ModuleNotFoundError: No module named 'torch' (GRAPH_MODE training 1x2x3x4x5"
+    assert capsys.readouterr().out == f"{said} and 2 more)\n"
+
+
+def test_what_is_held_back_comes_unless_it_is_dropped(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(standard_error, "_place", tmp_path / "held")
+    with pytest.raises(ZeroDivisionError), standard_error.held_back():
+        os.write(2, b"why")
+        assert capfd.readouterr().err == ""
+        raise ZeroDivisionError
+    assert capfd.readouterr().err == "why"
+    with standard_error.held_back() as drop:
+        os.write(2, b"a page")
+        drop()
+    assert capfd.readouterr().err == ""
+    os.write(2, b"as ever")
+    assert capfd.readouterr().err == "as ever"
+
+
+def die_while_held_back():
+    with standard_error.held_back():
+        os.write(2, b"terminate called")
+        os._exit(134)
+
+
+def test_what_a_dying_process_wrote_is_shown(capfd):
+    with pytest.raises(BrokenExecutor), session.measuring_process(None, 1) as process:
+        process(die_while_held_back)
+    assert "terminate called" in capfd.readouterr().err
+
+
 def test_a_shape_that_is_none_is_refused():
     app = typer.Typer()
     app.command()(command.bench)
@@ -168,7 +218,7 @@ def test_a_refused_layer_says_why_below_the_table(capsys):
     lines = shown(capsys).splitlines()
     assert any("refused" in line for line in lines)
     (why,) = (line for line in lines if "ModuleNotFoundError" in line)
-    assert why.endswith("torch: ModuleNotFoundError: No module named 'torch'")
+    assert why.startswith("torch: ModuleNotFoundError: No module named 'torch' (GRAPH_MODE train")
 
 
 def test_the_picture_has_points_and_no_bar_where_the_axis_has_no_0(tmp_path):

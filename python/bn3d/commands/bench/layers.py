@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bn3d.commands.bench.cases import Case
+from bn3d.commands.bench.standard_error import held_back
 from bn3d.commands.bench.timing import Call
 from bn3d.errors import first_line
 
 if TYPE_CHECKING:
     from mindspore import Tensor
 
-__all__ = ["BARE", "PROVIDERS", "addition", "bn3d_layer", "prepared", "stock_layer"]
+__all__ = [
+    "BARE",
+    "PROVIDERS",
+    "addition",
+    "bn3d_layer",
+    "prepared",
+    "refuses",
+    "stock_layer",
+]
 
 Provider = Callable[[Case, str], Call]
 
@@ -35,15 +44,29 @@ def prepared(
     """
     calls, refused = {}, {}
     for name, provider in providers.items():
-        try:
-            call = provider(case, step)
-            call()
-            wait()
-        except Exception as error:
-            refused[name] = f"{type(error).__name__}: {first_line(error)}"
-        else:
-            calls[name] = call
+        with held_back() as drop:
+            try:
+                call = provider(case, step)
+                call()
+                wait()
+            except Exception as error:
+                refused[name] = _why(error, case)
+                if refused[name] == refuses(case):
+                    drop()  # a page of MindSpore's that says the same
+            else:
+                calls[name] = call
     return calls, refused
+
+
+def refuses(case: Case) -> str:
+    """Why there is no time, where a provider has nothing for the dtype."""
+    return f"refuses {case.dtype}"
+
+
+def _why(error: Exception, case: Case) -> str:
+    if isinstance(error, TypeError) and case.dtype in str(error).lower():
+        return refuses(case)
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def bn3d_layer(case: Case, step: str) -> Call:

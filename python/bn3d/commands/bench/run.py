@@ -12,6 +12,7 @@ from bn3d import convolutions, outputs
 from bn3d.commands.bench import report
 from bn3d.commands.bench.cases import Case
 from bn3d.commands.bench.device import device_table, measure_device
+from bn3d.commands.bench.layers import refuses
 from bn3d.commands.bench.session import (
     measuring_process,
     run_kernels,
@@ -145,9 +146,16 @@ def _print(result: dict, profile: bool, quick: bool) -> None:
 
 
 def _say_refused(rows: list[dict]) -> None:
+    """A line for each that has no times and its reason, with the first row where it was so."""
+    where: dict[str, list[dict]] = {}
     for row in rows:
         for name, reason in row["refused"].items():
-            say(f"{row['mode']} {row['step']} {report.case_of(row)}: {name}: {reason}")
+            said = name + (" " if reason == refuses(report.case_of(row)) else ": ") + reason
+            where.setdefault(said, []).append(row)
+    for said, those in where.items():
+        first = f"{those[0]['mode']} {those[0]['step']} {report.case_of(those[0])}"
+        more = f" and {len(those) - 1} more" if len(those) > 1 else ""
+        say(said if ": " not in said else f"{said} ({first}{more})")
 
 
 def _draw(result: dict, path: Path) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import get_context
+from pathlib import Path
 
+from bn3d.commands.bench import standard_error
 from bn3d.commands.bench.cases import Case
 from bn3d.commands.bench.timing import Call, Effort, other_load, take_turns
 
@@ -36,13 +38,23 @@ def measuring_process(mode: str | None, threads: int) -> Iterator[Run]:
 
     `mode` None: without MindSpore.
     """
-    with ProcessPoolExecutor(
-        max_workers=1, mp_context=get_context("spawn"), initializer=_enter, initargs=(mode, threads)
-    ) as process:
-        yield lambda function, *args: process.submit(function, *args).result()
+    with tempfile.TemporaryDirectory(prefix="bn3d-") as folder:
+        held_back = Path(folder, "standard_error")
+        with ProcessPoolExecutor(
+            max_workers=1,
+            mp_context=get_context("spawn"),
+            initializer=_enter,
+            initargs=(mode, threads, held_back),
+        ) as process:
+            try:
+                yield lambda function, *args: process.submit(function, *args).result()
+            except BrokenExecutor:  # it died, and what it wrote may say why
+                standard_error.show(held_back)
+                raise
 
 
-def _enter(mode: str | None, threads: int) -> None:
+def _enter(mode: str | None, threads: int, held_back: Path) -> None:
+    standard_error.hold_back_in(held_back)
     # As many cores as threads: what a library does beyond its setting cannot help it.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
