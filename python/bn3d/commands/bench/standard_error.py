@@ -7,7 +7,6 @@ what is there if the measuring one dies.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +26,10 @@ def hold_back_in(place: Path) -> None:
 def show(place: Path) -> None:
     """Write what is held back there to standard error."""
     if place.exists():
-        with place.open("rb") as held, open(2, "wb", closefd=False) as there:
-            shutil.copyfileobj(held, there)
+        sys.stderr.flush()
+        with place.open("rb") as held:
+            while part := held.read(1 << 16):
+                os.write(2, part)
 
 
 @contextmanager
@@ -37,10 +38,11 @@ def held_back() -> Iterator[Callable[[], None]]:
     if _place is None:
         yield lambda: None
         return
-    with _place.open("wb") as held:
-        sys.stderr.flush()
-        standard_error = os.dup(2)
-        os.dup2(held.fileno(), 2)
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    held = os.open(_place, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(held, 2)
+    os.close(held)
     try:
         yield lambda: os.truncate(_place, 0)
     finally:
