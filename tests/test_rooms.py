@@ -18,7 +18,7 @@ FLOORS = [
     {"opp"},
     {
         *("operators", "reference", "errors", "outputs", "interrupts"),
-        *("convolutions", "float_environment", "user_code"),
+        *("convolutions", "float_environment", "tables", "user_code"),
         "mindspore_private",
     },
 ]

@@ -18,6 +18,8 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from bn3d import tables
+
 __all__ = ["check", "replacing", "say_written", "write_text"]
 
 
@@ -68,7 +70,7 @@ def write_text(path: str | PathLike[str], text: str) -> None:
 
 def say_written(path: str | PathLike[str], more: str = "") -> None:
     """Print "wrote PATH", on standard error where standard output is what was written."""
-    print(f"wrote {path}{more}", file=sys.stderr if _is(path, sys.stdout) else sys.stdout)
+    tables.say(f"wrote {path}{more}", sys.stderr if _is(path, sys.stdout) else sys.stdout)
 
 
 def check(path: str | PathLike[str]) -> None:

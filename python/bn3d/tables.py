@@ -23,9 +23,9 @@ def width_of(stream: IO[str] | None = None) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def say(text: str) -> None:
+def say(text: str, stream: IO[str] | None = None) -> None:
     """Print a text, folded where a terminal is narrower than its lines."""
-    print(fold(text, width_of()))
+    print(fold(text, width_of(stream)), file=stream)
 
 
 def fold(text: str, width: int | None, indent: str = _GAP) -> str:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from bn3d.commands import info_command, tables
+from bn3d import outputs, tables
+from bn3d.commands import check, info_command
 from bn3d.commands.bench import device, run
 from bn3d.commands.bench.cases import MODES, STEPS, all_cases
 from bn3d.commands.bench.report import ratios
 from bn3d.commands.cli import app
 from bn3d.commands.verify import command as verify
 from bn3d.commands.verify.check import Case, Check
+from bn3d.migrate import command as convert
+from bn3d.migrate.report import Conversion, Mapped
+from bn3d.networks.cross_check import CrossCheck, LayerCheck
+from bn3d.networks.judging import Quantity
 from bn3d.operators import OPERATORS
+from bn3d.opp import cli as opp
+from bn3d.opp.deploy import Result
+from bn3d.opp.status import report
 from support.printing import printed, words
 
 COMMANDS = ["", "bench", "check", "convert", "demo", "info", "opp", "opp deploy", "verify"]
@@ -60,7 +69,48 @@ def checks() -> list[Check]:
     ]
 
 
+def cross_checks() -> dict[str, CrossCheck]:
+    names = ("y", "moving_mean", "moving_variance", "dx", "dgamma", "dbeta")
+    quantities = tuple(Quantity(name, "float32", 1e-3, (1.0, 2.0)) for name in names)
+    name = f"encoder.{'stage.' * 20}norm"
+    shape = (2, 2880, 16, 128, 128)
+    layer = LayerCheck(name, "BatchNorm3d", "native, avx2", shape, "float32", 1, quantities, ())
+    wrong = f"moving_variance is {'nan where the judge has 1 ' * 5}"
+    silent = replace(layer, calls=0, backend="mindspore")
+    found = CrossCheck([layer, replace(layer, reasons=(wrong,)), silent], True, ["why " * 40])
+    return {"as it is": found, "after bn3d.swap": found}
+
+
+def conversion() -> Conversion:
+    name = f"encoder.{'stage.' * 20}norm.running_mean"
+    return Conversion(
+        mapped=[Mapped(name, name, (64,), "float32", "float64")],
+        missing={name: "nothing in the file is called so, nor anything like it"},
+        unexpected=[name],
+        mismatched={name: "shape (1, 2, 3, 4, 5) where the network has (5, 4, 3, 2, 1)"},
+        filled={name: "1, which is what it computes with"},
+        dropped=[name],
+    )
+
+
+def deployed() -> list[Result]:
+    state = {"version": "0.1.0", "location": PATH}
+    return [
+        Result("node1", True, state, ""),
+        Result("user@a-node-of-a-cluster", False, {}, "error: " + "it has no such thing " * 9),
+    ]
+
+
+STATE = {"installed": True, "version": "0.1.0", "arch": "aarch64", "location": PATH, "cann": None}
+STATE |= {"socs": ["ascend910", "ascend910b", "ascend910_93"] * 4, "built_with": "8.5"}
+STATE |= {"damaged": [], "accepted": False, "searched": False, "shadowed_by": PATH, "active": False}
+
 PRINTED = {
+    "check": lambda: check._show(cross_checks()),
+    "convert": lambda: convert._show(conversion(), verbose=True),
+    "wrote": lambda: outputs.say_written(PATH, f": {conversion().summary}"),
+    "opp deploy": lambda: print(opp._table(deployed(), tables.width_of())),
+    "opp status": lambda: tables.say(report(STATE)),
     "info": info_command.show,
     "pairs": lambda: print(tables.pairs([("a", PATH), ("b", "w " * 90)], tables.width_of())),
     "say": lambda: tables.say(f"  {'words ' * 30}{PATH} {'words ' * 30}"),
@@ -77,7 +127,9 @@ def cannot_fold(line: str) -> bool:
 
 @pytest.mark.parametrize("name", PRINTED)
 @pytest.mark.parametrize("columns", [60, 80, 120])
-def test_no_word_is_cut_and_no_line_is_too_long(name: str, columns: int, monkeypatch):
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_no_word_is_cut_and_no_line_is_too_long(name: str, columns: int, term: str, monkeypatch):
+    monkeypatch.setenv("TERM", term)
     whole = printed(PRINTED[name], monkeypatch, None)
     folded = printed(PRINTED[name], monkeypatch, columns)
     assert words(whole) <= words(folded)

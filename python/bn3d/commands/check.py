@@ -8,8 +8,8 @@ from zipfile import BadZipFile
 
 import typer
 
-from bn3d import user_code
-from bn3d.commands import json_output, tables
+from bn3d import tables, user_code
+from bn3d.commands import json_output
 from bn3d.commands.options import Device, Json, file
 from bn3d.errors import first_line
 
@@ -81,8 +81,7 @@ def check(
     except Exception as error:  # the network is the user's, and may raise anything
         raise _stopped(user_code.why(error)) from None
     if output != json_output.STANDARD_OUTPUT:
-        for name, found in checks.items():
-            tables.say(f"{name}: {found}" if beside else str(found))
+        _show(checks)
     try:
         _write(checks, output, picture)
     except (ImportError, OSError) as error:
@@ -147,6 +146,11 @@ def _inputs(data: Path | None, shape: str | None, inputs: tuple) -> tuple[ms.Ten
     if not inputs:
         raise ValueError("no input: return (network, inputs), or give --data or --shape")
     return inputs
+
+
+def _show(checks: dict[str, CrossCheck]) -> None:
+    for name, found in checks.items():
+        tables.say(f"{name}: {found}" if len(checks) > 1 else str(found))
 
 
 def _write(checks: dict[str, CrossCheck], output: str | None, picture: Path | None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from bn3d.commands import json_output, tables
+from bn3d import tables
+from bn3d.commands import json_output
 
 __all__ = ["show"]
 

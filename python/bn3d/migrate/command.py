@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bn3d import outputs, user_code
+from bn3d import outputs, tables, user_code
 from bn3d.errors import type_name
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def convert(
         conversion = _convert(source, output, net, rename or [], key, partial)
     except ConversionError as error:
         _show(error.conversion, verbose)
-        typer.echo(error.conversion.summary)
+        tables.say(error.conversion.summary)
         remedy = "name what differs with --rename PATTERN=REPLACEMENT"
         if error.conversion.mapped:
             remedy += ", or write what fits with --partial"
@@ -118,4 +118,4 @@ def _show(conversion: Conversion, verbose: bool) -> None:
     """A line for each tensor without its place, and for all others if asked for."""
     lines = [*(conversion.successes() if verbose else ()), *conversion.problems()]
     for line in lines:
-        typer.echo(line)
+        tables.say(line)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bn3d import interrupts
+from bn3d import interrupts, tables
 
 from . import deploy as deployment
 from . import installer
@@ -60,7 +60,7 @@ def install(path: PathOption = None, package: PackageOption = None) -> None:
     """Install or upgrade on this machine."""
     with _errors(), interrupts.raised(), _built(package) as file:
         installer.install(Package.open(file), path)
-        typer.echo(report(read_status(path)))
+        tables.say(report(read_status(path)))
 
 
 @app.command()
@@ -81,7 +81,10 @@ def status(
     """Say what is installed, and whether CANN uses it; exit code 1 if not."""
     with _errors():
         state = read_status(path)
-        show(state, output)
+        if output is None:
+            tables.say(report(state))
+        else:
+            show(state, output)
     raise typer.Exit(0 if state["active"] else 1)
 
 
@@ -121,15 +124,13 @@ def deploy(
         results = deployment.deploy(
             hosts, file, path, shlex.split(ssh), set_env, timeout, jobs, show, wheel, python
         )
-    for line in _table(results):
-        typer.echo(line)
+    print(_table(results, tables.width_of()))
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
 
 
-def _table(results: list[deployment.Result]) -> list[str]:
-    """A line for each host, as long as it needs to be."""
-    width = max(len(result.host) for result in results)
-    lines = []
+def _table(results: list[deployment.Result], width: int | None) -> str:
+    """A line for each host; in a terminal what is said of it folds."""
+    rows = []
     for result in results:
         state = result.state
         outcome = (
@@ -139,8 +140,8 @@ def _table(results: list[deployment.Result]) -> list[str]:
         )
         # What a host answers must not move the cursor of this terminal.
         shown = "".join(letter if letter.isprintable() else "?" for letter in outcome)
-        lines.append(f"{result.host:{width}}  {shown}")
-    return lines
+        rows.append((result.host, shown))
+    return tables.pairs(rows, width)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from bn3d.commands.bench.layers import addition, bn3d_layer, prepared, stock_lay
 from bn3d.commands.bench.session import measuring_process
 from bn3d.commands.bench.timing import Effort, other_load, take_turns, together
 from bn3d.commands.progress import progress
-from bn3d.commands.tables import fold, table
+from bn3d.tables import fold, table
 
 __all__ = ["device_table", "measure_device", "volumes_moved"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bn3d.commands import tables
+from bn3d import tables
 from bn3d.commands.bench.cases import MODES, STEPS, Case
 from bn3d.commands.bench.timing import BUSY, SPREAD
 

@@ -22,7 +22,7 @@ from bn3d.commands.bench.session import (
 )
 from bn3d.commands.bench.timing import Effort
 from bn3d.commands.progress import progress
-from bn3d.commands.tables import say, width_of
+from bn3d.tables import say, width_of
 
 __all__ = ["measure", "run"]
 

@@ -18,7 +18,7 @@ import typer
 
 from bn3d import convolutions, outputs
 from bn3d.commands.options import folder
-from bn3d.commands.tables import say
+from bn3d.tables import say
 
 EXTRA = ("jinja2", "matplotlib", "nibabel", "nilearn")
 QUICK_STEPS = 8

@@ -14,8 +14,8 @@ from bn3d.commands.demo.judging import doubts, verdict
 from bn3d.commands.demo.pictures import LABELS, SMOOTHED, curves, slices
 from bn3d.commands.demo.training import BATCH, PATCH, WARM_UP, Result
 from bn3d.commands.demo.volume import SOURCE, TISSUES, Brain
-from bn3d.commands.tables import say, table, width_of
 from bn3d.outputs import write_text
+from bn3d.tables import say, table, width_of
 
 __all__ = ["machine", "notes", "rows", "show", "write"]
 

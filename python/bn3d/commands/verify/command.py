@@ -63,7 +63,7 @@ def verify(
 
 def _show(checks: list[Check], of_what: str) -> None:
     """The verdict, the table, and what is wrong."""
-    from bn3d.commands import tables  # noqa: PLC0415
+    from bn3d import tables  # noqa: PLC0415
 
     wrong = [check for check in checks if not check.ok]
     tables.say(
@@ -86,7 +86,7 @@ def _show(checks: list[Check], of_what: str) -> None:
 
 def _table(checks: list[Check], width: int | None) -> str:
     """A row for each output, a column for each dtype."""
-    from bn3d.commands import tables  # noqa: PLC0415
+    from bn3d import tables  # noqa: PLC0415
     from bn3d.reference import TOLERANCES  # noqa: PLC0415
 
     dtypes = list(dict.fromkeys(check.case.dtype for check in checks))
