@@ -98,6 +98,20 @@ def test_badges_are_true(path):
         assert required.endswith(f">={first},<{major}.{int(minor) + 1}")
 
 
+def error_of_y(layer: type, shape: tuple[int, ...]) -> float:
+    x = np.random.default_rng(0).normal(1000, 1, shape).astype(np.float32)
+    (checked,) = bn3d.cross_check(layer(shape[1]).set_train(), ms.Tensor(x)).layers
+    return next(q.error for q in checked.quantities if q.name == "y")
+
+
+@pytest.mark.parametrize(
+    ("shape", "stock"), [((2, 16, 32, 64, 64), 3e-4), ((1, 2, 128, 128, 128), 0.9)]
+)
+def test_the_errors_in_its_table_are_what_cross_check_finds(shape, stock):
+    assert error_of_y(nn.BatchNorm3d, shape) == pytest.approx(stock, rel=0.2)
+    assert error_of_y(bn3d.BatchNorm3d, shape) < 2e-7
+
+
 def test_the_picture_is_of_what_the_layers_compute():
     """Stock loses the brain, bn3d does not."""
     pytest.importorskip("nilearn")
