@@ -17,7 +17,7 @@ FLOORS = [
     {"backends"},
     {"opp"},
     {
-        *("operators", "reference", "errors", "outputs", "interrupts"),
+        *("operators", "reference", "outputs", "interrupts"),
         *("convolutions", "float_environment", "tables", "user_code"),
         "mindspore_private",
     },

@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bn3d.errors import first_line, type_name
-
 __all__ = ["built", "importable_here", "load", "why"]
 
 # A line in them says less than the user's line that calls them.
@@ -71,4 +69,6 @@ def why(error: Exception) -> str:
         for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES
     ]
-    return f"{type_name(type(error))}: {first_line(error)}{where[-1] if where else ''}"
+    said = str(error).strip().partition("\n")[0]
+    what = f"{type(error).__qualname__}: {said}".removesuffix(": ")
+    return f"{what}{where[-1] if where else ''}"

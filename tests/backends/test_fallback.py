@@ -205,6 +205,11 @@ def test_a_device_that_falls_back_takes_part_in_the_group(ascend, failing):
     assert list(fallback.FALLBACKS) == [(REFUSED, "float32")]
 
 
+def test_probe_is_a_bool():
+    with pytest.raises(TypeError, match=r"'probe' must be a bool, got 1 \(int\)"):
+        bn3d.info(probe=1)
+
+
 def test_info_tells_what_fails_and_what_was_computed_otherwise(use, monkeypatch):
     ms.set_context(mode=ms.PYNATIVE_MODE)
     use("Bn3dGradApply")

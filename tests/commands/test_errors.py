@@ -1,56 +1,62 @@
-"""Texts of other people's errors."""
+"""What others raise is told in a line: a page by its first, an error without text by its class."""
 
 import pytest
 
+from bn3d import backends, user_code
+from bn3d.backends import fallback
 from bn3d.commands.bench.cases import Case
-from bn3d.commands.bench.device import _run
-from bn3d.commands.bench.timing import Effort
+from bn3d.commands.bench.layers import prepared
 from bn3d.commands.verify.check import guarded
-from bn3d.errors import check_flag, first_line, type_name
+from bn3d.operators import OPERATORS
+
+RAISED = [
+    (ValueError("one"), "ValueError: one"),
+    (ValueError("\n  one\ntwo\n"), "ValueError: one"),
+    (NotImplementedError(), "NotImplementedError"),
+    (EOFError(" \n"), "EOFError"),
+]
+
+
+@pytest.fixture(params=RAISED, ids=[repr(error) for error, _ in RAISED])
+def raised(request):
+    """A function that raises, and the line that tells it."""
+    error, line = request.param
+
+    def refuse(*arguments):
+        raise error
+
+    return refuse, line
+
+
+def test_a_benchmark_goes_on(raised):
+    refuse, line = raised
+    providers = {"stock": refuse, "bn3d": lambda case, step: lambda: None}
+    calls, refused = prepared(providers, Case((2, 3, 2, 4, 4)), "inference")
+    assert list(calls) == ["bn3d"] and refused == {"stock": line}
+
+
+def test_a_check_failed(raised):
+    refuse, line = raised
+    (check,) = guarded("subject", None, refuse)
+    assert not check.ok and check.failure == line
+
+
+def test_a_users_function_failed(raised, monkeypatch):
+    refuse, line = raised
+    monkeypatch.setattr(user_code, "load", lambda target, option: refuse)
+    with pytest.raises(ValueError) as error:
+        user_code.built("networks:build", "BUILD")
+    assert str(error.value).startswith(f"BUILD: networks:build failed: {line} ({__file__}:")
 
 
 @pytest.mark.parametrize(
     ("error", "line"),
-    [
-        (ValueError("one"), "one"),
-        (ValueError("\n  one\ntwo\n"), "one"),
-        (ValueError(), "ValueError"),
-        (EOFError(" \n"), "EOFError"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
-    ],
+    [(ValueError("\n  one\ntwo\n"), "one"), (NotImplementedError(), "NotImplementedError()")],
 )
-def test_first_line(error, line):
-    assert first_line(error) == line
+def test_an_operator_failed(error, line, monkeypatch):
+    def refuse(*arguments):
+        raise error
 
-
-def refuse(*arguments):
-    raise NotImplementedError
-
-
-def test_a_benchmark_goes_on_after_an_error_without_text(monkeypatch):
-    monkeypatch.setattr(
-        "bn3d.commands.bench.device._wait", lambda: None
-    )  # MindSpore refuses it on a CPU
-    monkeypatch.setattr("mindspore.nn.BatchNorm3d", refuse)
-    row = _run("CPU", Case((2, 3, 2, 4, 4)), "inference", Effort(blocks=1, block_seconds=0.0))
-    assert row["refused"] == {"stock": "NotImplementedError: NotImplementedError"}
-
-
-def test_a_check_that_raises_without_text_failed():
-    (check,) = guarded("subject", None, refuse)
-    assert not check.ok and check.failure == "NotImplementedError: NotImplementedError"
-
-
-def test_the_name_of_a_type_tells_it_from_another_of_the_same_name():
-    class Tensor:
-        pass
-
-    assert type_name(int) == "int"
-    assert type_name(Case) == "bn3d.commands.bench.cases.Case"
-    assert type_name(Tensor).endswith("test_errors." + Tensor.__qualname__)
-
-
-def test_a_flag_is_a_bool():
-    check_flag("partial", True)
-    with pytest.raises(TypeError, match=r"'partial' must be a bool, got 1 \(int\)"):
-        check_flag("partial", 1)
+    monkeypatch.setattr(fallback._Call, "compile_and_run", refuse)
+    operators = backends.choose().backend.operators
+    assert fallback.failure(operators, OPERATORS[0], (2, 3, 2, 4, 4), "float32") == line

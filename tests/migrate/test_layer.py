@@ -181,7 +181,7 @@ def test_momentum_none_is_refused_unless_a_value_is_given():
     [
         (lambda: torch.nn.BatchNorm2d(3), TypeError, "torch.nn.modules.batchnorm.BatchNorm2d"),
         (lambda: torch.nn.Sequential(torch.nn.BatchNorm3d(3)), TypeError, "convert_state_dict"),
-        (lambda: 3, TypeError, "got int;"),
+        (lambda: 3, TypeError, "got <class 'int'>;"),
         (torch.nn.LazyBatchNorm3d, ValueError, "without a size"),
         (lambda: torch.nn.BatchNorm3d(3, momentum=1.5), ValueError, "'momentum' must be"),
         (lambda: torch.nn.BatchNorm3d(3, device="meta"), ValueError, "meta device"),

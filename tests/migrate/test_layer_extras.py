@@ -411,5 +411,5 @@ def test_to_torch_warns_of_what_is_left_behind(change, message):
 
 
 def test_a_tensor_of_torch_is_named_as_one(mode):
-    with pytest.raises(TypeError, match=r"x must be a Tensor .* got torch\.Tensor"):
+    with pytest.raises(TypeError, match=r"x must be a Tensor .* got <class 'torch\.Tensor'>"):
         bn3d.BatchNorm3d(3)(torch.ones(2, 3, 2, 2, 2))

@@ -251,7 +251,7 @@ def test_the_report_is_json_and_worst_first():
 
 def test_bad_arguments():
     net = Network(nn.BatchNorm3d)
-    with pytest.raises(TypeError, match=r"'net' must be a mindspore.nn.Cell, got int"):
+    with pytest.raises(TypeError, match=r"'net' must be a mindspore.nn.Cell, got <class 'int'>"):
         bn3d.cross_check(3)
     with pytest.raises(TypeError, match="'loss' must be callable, got 3"):
         bn3d.cross_check(net, volume(), loss=3)

@@ -622,5 +622,5 @@ def test_inputs_and_run_do_not_go_together():
 
 
 def test_only_cells_are_taken():
-    with pytest.raises(TypeError, match=r"'net' must be a mindspore.nn.Cell, got list"):
+    with pytest.raises(TypeError, match=r"'net' must be a mindspore.nn.Cell, got <class 'list'>"):
         bn3d.fold([], volume())

@@ -133,7 +133,7 @@ def test_a_bare_layer():
 @pytest.mark.parametrize(
     ("net", "error", "message"),
     [
-        (lambda: [], TypeError, "'net' must be a mindspore.nn.Cell, got list"),
+        (lambda: [], TypeError, "'net' must be a mindspore.nn.Cell, got <class 'list'>"),
         (lambda: nn.Dense(2, 2), ValueError, "found no BatchNorm3d in Dense"),
         (
             lambda: nn.SequentialCell(

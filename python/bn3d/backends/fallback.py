@@ -15,7 +15,6 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from bn3d.backends.backend import Operators
-from bn3d.errors import first_line
 from bn3d.operators import OPERATORS, Operator
 
 __all__ = ["FALLBACKS", "NO_VALUES", "build", "failure"]
@@ -62,7 +61,7 @@ def failure(
         for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
             output.astype(ms.float32).asnumpy()  # errors of a device arrive with its results
     except Exception as error:  # whatever it is, training goes on
-        return first_line(error)
+        return str(error).strip().partition("\n")[0] or repr(error)
     return None
 
 

@@ -31,7 +31,6 @@ from bn3d.backends.fused import (
 )
 from bn3d.backends.library import LibraryError
 from bn3d.backends.settings import as_bits
-from bn3d.errors import first_line
 from bn3d.float_environment import standard_floats
 from bn3d.mindspore_private.execution import is_compiling
 from bn3d.mindspore_private.operators import InPlaceCustom
@@ -198,7 +197,7 @@ _REASON = ""
 try:
     from bn3d.backends.python_operators import custom as _CUSTOM  # noqa: N812
 except (LibraryError, TypeError, ValueError, RuntimeError, OSError) as error:
-    _REASON = first_line(error)
+    _REASON = str(error)
 _training_operator: Any = None
 _inference_operator: Any = None
 if _CUSTOM is not None:

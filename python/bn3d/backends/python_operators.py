@@ -19,7 +19,6 @@ import numpy as np
 from mindspore import ops
 
 from bn3d.backends import library, native
-from bn3d.errors import first_line
 
 __all__ = ["custom"]
 
@@ -81,7 +80,7 @@ def _call(name, count, params, ndims, shapes, dtypes, message, size):
                 memory, dtype = tensors[i]
                 memory[...] = _bfloat16(result) if dtype == b"bfloat16" else result
     except BaseException as error:  # it cannot pass through the library
-        text = f"{type(error).__name__}: {first_line(error)}".encode()[: size - 1] + b"\0"
+        text = f"{type(error).__name__}: {error}".encode()[: size - 1] + b"\0"
         ctypes.memmove(message, text, len(text))
         return 1
     return 0

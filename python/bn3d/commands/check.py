@@ -11,7 +11,6 @@ import typer
 from bn3d import tables, user_code
 from bn3d.commands import json_output
 from bn3d.commands.options import Device, Json, file
-from bn3d.errors import first_line
 
 if TYPE_CHECKING:
     import mindspore as ms
@@ -134,7 +133,8 @@ def _inputs(data: Path | None, shape: str | None, inputs: tuple) -> tuple[ms.Ten
             arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
             return tuple(ms.Tensor(array) for array in arrays)
         except (BadZipFile, EOFError, OSError, TypeError, ValueError) as error:
-            raise ValueError(f"--data: {data}: {first_line(error)}") from error
+            said = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ValueError(f"--data: {data}: {said}") from error
     if shape is not None:
         try:
             sizes = tuple(int(size) for size in shape.split(","))

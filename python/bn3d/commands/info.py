@@ -14,7 +14,6 @@ import bn3d
 from bn3d import backends, convolutions
 from bn3d.backends import Backend, ascend_obstacles, fallback, library
 from bn3d.backends.threads import follow_now
-from bn3d.errors import check_flag
 from bn3d.mindspore_private.device import soc_name
 from bn3d.operators import OPERATORS
 from bn3d.opp import cann, node, pairing
@@ -132,7 +131,8 @@ def info(probe: bool = False) -> Info:
         >>> bn3d.info(probe=True).ok
         True
     """
-    check_flag("probe", probe)
+    if not isinstance(probe, bool):
+        raise TypeError(f"'probe' must be a bool, got {probe!r} ({type(probe).__name__})")
     choice = backends.choose()
     try:
         native = library.load()

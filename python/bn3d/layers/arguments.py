@@ -9,8 +9,6 @@ from typing import NoReturn
 import mindspore as ms
 from mindspore import ops
 
-from bn3d.errors import type_name
-
 __all__ = ["check", "check_inits", "check_input", "refuse_input", "refuse_to_be_split"]
 
 _DTYPES = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
@@ -75,7 +73,7 @@ def _wrong_type(got):
 @ops.constexpr
 def refuse_input(kind: object) -> NoReturn:
     """Raise TypeError for an x of this type."""
-    raise _wrong_type(type_name(kind) if isinstance(kind, type) else kind)
+    raise _wrong_type(kind)
 
 
 @ops.constexpr

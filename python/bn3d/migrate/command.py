@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bn3d import outputs, tables, user_code
-from bn3d.errors import type_name
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -108,9 +107,7 @@ def _build(target: str) -> nn.Cell:
 
     network = user_code.built(target, "--net")
     if not isinstance(network, nn.Cell):
-        raise TypeError(
-            f"--net: {target} must return a mindspore.nn.Cell, got {type_name(type(network))}"
-        )
+        raise TypeError(f"--net: {target} must return a mindspore.nn.Cell, got {type(network)}")
     return network
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from bn3d.errors import type_name
 from bn3d.migrate.rules import compile_rules, rename
 
 __all__ = ["hint_at_key", "hint_at_names", "is_meant", "is_tensor", "state_dict_in"]
@@ -39,7 +38,7 @@ def state_dict_in(contents: Any, key: str | None, where: str) -> dict[str, Any]:
     """
     if key is not None:
         if not isinstance(key, str):
-            raise TypeError(f"'key' must be a str or None, got {key!r} ({type_name(type(key))})")
+            raise TypeError(f"'key' must be a str or None, got {key!r} ({type(key).__name__})")
         contents = _under(contents, key, where)
     if not isinstance(contents, Mapping) or (
         contents and not any(_is_entry(*item) for item in contents.items())
@@ -142,4 +141,4 @@ def _summary(contents: Any) -> str:
     if isinstance(contents, Mapping):
         names = [str(name) for name in contents]
         return f"it holds {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
-    return f"it holds a {type_name(type(contents))}"
+    return f"it holds a {type(contents).__qualname__}"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from mindspore import nn
 
-from bn3d.errors import type_name
 from bn3d.layers.batch_norm import BatchNorm3d
 from bn3d.layers.child import BatchNorm2d
 from bn3d.layers.sync_batch_norm import SyncBatchNorm3d
@@ -32,7 +31,7 @@ _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 def of_module(module: torch.nn.Module) -> Iterator[str]:
     """A sentence for each thing that a batch norm of PyTorch loses on the way."""
     torch = import_torch("bn3d.from_torch")
-    kind = type_name(type(module))
+    kind = f"{type(module).__module__}.{type(module).__qualname__}"
     sizing = getattr(getattr(module, "_initialize_hook", None), "id", None)  # of a lazy module
     if any(set(getattr(module, name)) - {sizing} for name in _MODULE_HOOKS):
         yield f"the hooks of the {kind} are left behind"
@@ -59,11 +58,10 @@ def of_module(module: torch.nn.Module) -> Iterator[str]:
 def check_layer(layer: object) -> None:
     """Raise TypeError for what is no batch norm of MindSpore over volumes, or more than one."""
     inner = getattr(layer, "bn2d", None)
-    kind = type_name(type(layer))
     if not isinstance(layer, nn.BatchNorm3d) or not isinstance(inner, nn.BatchNorm2d):
         raise TypeError(
             "bn3d.to_torch: 'layer' must be a BatchNorm3d of bn3d or mindspore.nn with a child "
-            f"bn2d, got {kind}"
+            f"bn2d, got {type(layer)}"
         )
     own = None
     if _has_own_construct(layer, BatchNorm3d, nn.BatchNorm3d):
@@ -72,9 +70,10 @@ def check_layer(layer: object) -> None:
         own = inner if _has_own_construct(inner, nn.BatchNorm2d, BatchNorm2d) else None
     if own is not None:
         raise TypeError(
-            f"bn3d.to_torch: 'layer' computes with a {type_name(type(own))}, which has a construct "
-            "of its own, and a module of PyTorch would not have that; for the normalisation "
-            "alone load the parameters into a bn3d.BatchNorm3d, and convert that"
+            "bn3d.to_torch: 'layer' computes with a "
+            f"{type(own).__module__}.{type(own).__qualname__}, which has a construct of its own, "
+            "and a module of PyTorch would not have that; for the normalisation alone load the "
+            "parameters into a bn3d.BatchNorm3d, and convert that"
         )
 
 
@@ -85,7 +84,7 @@ def _has_own_construct(cell: nn.Cell, *kinds: type[nn.Cell]) -> bool:
 
 def of_layer(layer: nn.BatchNorm3d) -> Iterator[str]:
     """A sentence for each thing that a batch norm of MindSpore loses on the way."""
-    kind = type_name(type(layer))
+    kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
     if hooks.has_any(layer):
         yield f"the hooks of the {kind} are left behind"
     if precision.is_mixed(layer):

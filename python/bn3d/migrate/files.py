@@ -13,7 +13,6 @@ from typing import Any
 import mindspore as ms
 
 from bn3d import outputs
-from bn3d.errors import first_line, type_name
 from bn3d.migrate.contents import is_meant, state_dict_in
 from bn3d.migrate.formats import Format, format_of
 from bn3d.migrate.pytorch import import_torch
@@ -94,7 +93,7 @@ def check_output(path: str | PathLike[str], suffixes: tuple[str, ...]) -> None:
         OSError: no such folder, a folder itself, or no permission to write there.
     """
     if not isinstance(path, str | PathLike):
-        raise TypeError(f"'output' must be a path, got {path!r} ({type_name(type(path))})")
+        raise TypeError(f"'output' must be a path, got {path!r} ({type(path).__name__})")
     path = Path(path)
     name = path.name.lower() if suffixes is TORCH_SUFFIXES else path.name  # MindSpore minds case
     if not name.endswith(suffixes):
@@ -125,10 +124,15 @@ def _read_pickled(path: Path) -> Any:
         raise ValueError(
             f"{path} is damaged or holds more than tensors, which bn3d does not unpickle because "
             "that can run any code; in PyTorch save the tensors alone: "
-            f"torch.save(model.state_dict(), ...) ({first_line(error)})"
+            f"torch.save(model.state_dict(), ...) ({_first_line(error)})"
         ) from error
     except Exception as error:  # its unpickler raises what it met, of any class
-        raise ValueError(f"{path} is damaged: {first_line(error)}") from error
+        raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """What PyTorch or MindSpore says, without the page on what may be done about it."""
+    return str(error).strip().partition("\n")[0] or repr(error)
 
 
 def _check_archive(path: Path) -> None:
@@ -157,7 +161,7 @@ def _read_mindspore(path: Path) -> dict[str, ms.Parameter]:
         try:
             return ms.load_checkpoint(str(named), format=ending)
         except Exception as error:  # MindSpore raises what it met, of any class
-            why = first_line(error).replace(str(named), str(path))
+            why = _first_line(error).replace(str(named), str(path))
             raise ValueError(f"{path} is damaged: {why}") from error
 
 

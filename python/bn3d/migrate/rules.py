@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from mindspore import Parameter, mint, nn
 
-from bn3d.errors import type_name
 from bn3d.mindspore_private.cells import children, own_parameters
 from bn3d.networks import torch_layers
 
@@ -115,7 +114,9 @@ def _slots_of(cell: nn.Cell, path: tuple[str, ...]) -> Iterator[Slot]:
     made: dict[str, Slot] = {}
     for name in sorted(parameters, key="gamma".__eq__):  # gamma last: it refers to beta
         if names is not None and name not in names:
-            reason = f"there is no rule for {name} of {type_name(type(cell))}"
+            reason = (
+                f"there is no rule for {name} of {type(cell).__module__}.{type(cell).__qualname__}"
+            )
             made[name] = Slot(parameters[name], None, reason)
             continue
         torch_name = name if names is None else names[name]
@@ -169,7 +170,7 @@ def compile_rules(rules: object) -> list[tuple[re.Pattern[str], str]]:
     if isinstance(rules, str) or not isinstance(rules, Iterable):
         raise TypeError(
             f"'rules' must be a mapping, or pairs, of pattern and replacement, got {rules!r} "
-            f"({type_name(type(rules))})"
+            f"({type(rules).__name__})"
         )
     pairs = list(rules.items() if isinstance(rules, Mapping) else rules)
     compiled = []

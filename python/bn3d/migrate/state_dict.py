@@ -12,7 +12,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn
 
-from bn3d.errors import check_flag, type_name
 from bn3d.migrate import files
 from bn3d.migrate.arrays import dtype_name, to_numpy
 from bn3d.migrate.contents import hint_at_key, hint_at_names, is_meant, is_tensor, state_dict_in
@@ -75,7 +74,8 @@ def convert_state_dict(
         6 mapped, 0 missing, 0 unexpected, 0 mismatched, 1 dropped
     """
     check_net(net)
-    check_flag("partial", partial)
+    if not isinstance(partial, bool):
+        raise TypeError(f"'partial' must be a bool, got {partial!r} ({type(partial).__name__})")
     patterns = compile_rules(rules)
     if output is not None:
         files.check_output(output, files.MINDSPORE_SUFFIXES)
@@ -85,8 +85,7 @@ def convert_state_dict(
         state = files.read_torch(source, key)
     else:
         raise TypeError(
-            "'source' must be a path, or a mapping of names to tensors, got "
-            f"{type_name(type(source))}"
+            f"'source' must be a path, or a mapping of names to tensors, got {type(source)}"
             f"{'; give its state_dict()' if hasattr(source, 'state_dict') else ''}"
         )
     conversion = _Matching(state, list(slots(net))).convert(patterns)
@@ -188,7 +187,7 @@ class _Matching:
 
 def _values(tensor: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not is_tensor(tensor):
-        raise ValueError(f"is a {type_name(type(tensor))}, no tensor")
+        raise ValueError(f"is a {type(tensor).__qualname__}, no tensor")
     if tuple(tensor.shape) != shape:
         raise ValueError(f"has shape {tuple(tensor.shape)}, its place {shape}")
     array = to_numpy(tensor)

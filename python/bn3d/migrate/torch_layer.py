@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bn3d.errors import first_line, type_name
 from bn3d.migrate.arrays import to_numpy
 from bn3d.migrate.pytorch import import_torch
 
@@ -39,20 +38,19 @@ def is_frozen(module: object) -> bool:
 
 def check_module(module: object, frozen: bool) -> None:
     """Raise TypeError for what is no batch norm, or more than one."""
-    kind = type_name(type(module))
     if frozen:
         _check_forward(module)
     elif not isinstance(module, _stock()):
         raise TypeError(
             "bn3d.from_torch: 'module' must be a torch.nn.BatchNorm3d, SyncBatchNorm or a frozen "
-            f"batch norm of four buffers, got {kind}; for a whole network see "
-            "bn3d.convert_state_dict"
+            f"batch norm of four buffers, got {type(module)}; for a whole network "
+            "see bn3d.convert_state_dict"
         )
     elif not _keeps_forward(module):
         raise TypeError(
-            f"bn3d.from_torch: 'module' is a {kind} with a forward of its own, which a layer of "
-            "bn3d would not have; for the normalisation alone load its state_dict() into a "
-            "torch.nn.BatchNorm3d, and convert that"
+            f"bn3d.from_torch: 'module' is a {type(module).__qualname__} with a forward of its "
+            "own, which a layer of bn3d would not have; for the normalisation alone load its "
+            "state_dict() into a torch.nn.BatchNorm3d, and convert that"
         )
 
 
@@ -139,9 +137,9 @@ def _check_forward(module: Any) -> None:
         ):
             return
     except Exception as error:  # it may raise anything
-        does = f"does not run ({first_line(error)})"
+        does = f"does not run ({error!r})"
     raise TypeError(
-        f"bn3d.from_torch: 'module' is a {type_name(type(module))} whose forward {does}; for the "
+        f"bn3d.from_torch: 'module' is a {type(module).__qualname__} whose forward {does}; for the "
         "normalisation alone copy the buffers into a torch.nn.BatchNorm3d in evaluation mode, and "
         "convert that"
     )

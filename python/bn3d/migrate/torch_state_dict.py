@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mindspore import Parameter, nn
 
-from bn3d.errors import check_flag, type_name
 from bn3d.migrate import files
 from bn3d.migrate.arrays import dtype_name, to_numpy, to_torch_tensor
 from bn3d.migrate.contents import hint_at_key, hint_at_names, is_meant, state_dict_in
@@ -72,7 +71,8 @@ def to_torch_state_dict(
     """
     torch = import_torch("bn3d.to_torch_state_dict")
     check_net(net)
-    check_flag("partial", partial)
+    if not isinstance(partial, bool):
+        raise TypeError(f"'partial' must be a bool, got {partial!r} ({type(partial).__name__})")
     patterns = compile_rules(rules)
     if output is not None:
         files.check_output(output, files.TORCH_SUFFIXES)
@@ -121,7 +121,7 @@ def to_torch_state_dict(
 def _read(checkpoint: object) -> dict[str, Parameter]:
     if not isinstance(checkpoint, str | PathLike):
         raise TypeError(
-            f"'checkpoint' must be a path, got {type_name(type(checkpoint))}; values in memory "
+            f"'checkpoint' must be a path, got {type(checkpoint).__name__}; values in memory "
             "are loaded into 'net' first: mindspore.load_param_into_net"
         )
     return files.read_checkpoint(checkpoint)
@@ -129,9 +129,7 @@ def _read(checkpoint: object) -> dict[str, Parameter]:
 
 def _checked(like: object) -> dict[str, Any]:
     if not isinstance(like, Mapping):
-        raise TypeError(
-            "'like' must be a torch.nn.Module, or its state dict, got " + type_name(type(like))
-        )
+        raise TypeError(f"'like' must be a torch.nn.Module, or its state dict, got {type(like)}")
     entries = state_dict_in(like, None, "'like'")
     uninitialized = import_torch("'like'").nn.parameter.UninitializedTensorMixin
     for name, value in entries.items():

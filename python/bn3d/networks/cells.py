@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mindspore import nn
 
-from bn3d.errors import type_name
 from bn3d.mindspore_private import graphs
 from bn3d.networks.reachable import cells
 
@@ -14,7 +13,7 @@ __all__ = ["cells", "check_net", "forget_compiled"]
 def check_net(net: object) -> None:
     """Raise TypeError for an argument 'net' that is no Cell."""
     if not isinstance(net, nn.Cell):
-        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type_name(type(net))}")
+        raise TypeError(f"'net' must be a mindspore.nn.Cell, got {type(net)}")
 
 
 def forget_compiled(net: nn.Cell) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from bn3d.commands.bench.cases import Case
 from bn3d.commands.bench.standard_error import held_back
 from bn3d.commands.bench.timing import Call
-from bn3d.errors import first_line
 
 if TYPE_CHECKING:
     from mindspore import Tensor
@@ -66,7 +65,8 @@ def refuses(case: Case) -> str:
 def _why(error: Exception, case: Case) -> str:
     if isinstance(error, TypeError) and case.dtype in str(error).lower():
         return refuses(case)
-    return f"{type(error).__name__}: {first_line(error)}"
+    said = str(error).strip().partition("\n")[0]  # MindSpore says a page
+    return f"{type(error).__name__}: {said}".removesuffix(": ")
 
 
 def bn3d_layer(case: Case, step: str) -> Call:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import mindspore as ms
 import numpy as np
 
-from bn3d.errors import first_line
 from bn3d.networks.judging import hold
 from bn3d.reference import TOLERANCES
 
@@ -79,6 +78,7 @@ def guarded(subject: str, case: Case, checks: Callable[[], Iterator[Check]]) -> 
     try:
         done.extend(checks())
     except Exception as error:
-        failure = f"{type(error).__name__}: {first_line(error)}"
+        said = str(error).strip().partition("\n")[0]  # MindSpore says a page
+        failure = f"{type(error).__name__}: {said}".removesuffix(": ")
         done.append(Check(subject, "", case, float("nan"), 0.0, failure))
     return done

@@ -12,7 +12,6 @@ from bn3d import backends
 from bn3d.commands.verify.check import Case, Check, guarded
 from bn3d.commands.verify.layer import check_layer
 from bn3d.commands.verify.operators import check_operator
-from bn3d.errors import first_line
 from bn3d.operators import OPERATORS
 
 __all__ = [
@@ -55,8 +54,9 @@ def use_device(device: str) -> None:
             ms.set_device(device)
         ms.Tensor([1.0]).abs().asnumpy()
     except (RuntimeError, ValueError) as error:
+        said = str(error).strip().partition("\n")[0]  # and then what it could not load, a page
         raise DeviceError(
-            f"MindSpore {ms.__version__} has no device {device} here: {first_line(error)}"
+            f"MindSpore {ms.__version__} has no device {device} here: {said}"
         ) from error
 
 
