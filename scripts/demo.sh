@@ -26,7 +26,5 @@ for option in ${options[@]+"${options[@]}"}; do
 done
 parse 0 ${others[@]+"${others[@]}"}
 
-source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
-setup_venv demo
-exec "$PYTHON" "$ROOT/examples/brain_segmentation.py" --output "$ROOT/build/demo" \
-  ${options[@]+"${options[@]}"}
+source "$(dirname "${BASH_SOURCE[0]}")/nox.sh"
+run_nox demo ${options[@]+"${options[@]}"}

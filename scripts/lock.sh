@@ -25,5 +25,5 @@ if grep -q '^nvidia-' "$lock"; then
   echo "lock.sh: uv found no CPU build of PyTorch, see above; $lock is not to be used" >&2
   exit 1
 fi
-# scripts/setup_venv.sh reads the first word.
+# noxfile.py reads this line.
 printf '# Python 3.11; made by scripts/lock.sh\n%s\n' "$(<"$lock")" >"$lock"

@@ -12,15 +12,5 @@ done
 parse 1000 ${tests[@]+"${tests[@]}"}
 tests=(${arguments[@]+"${arguments[@]}"} "${@:2}")
 
-source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
-setup_venv test torch
-cd "$ROOT"
-bin=$ROOT/.venv/bin
-
-"$bin/ruff" check .
-"$bin/ruff" format --check .
-"$bin/mypy"
-git ls-files '*.cc' '*.h' | xargs "$bin/clang-format" --dry-run -Werror
-
-# Two at a time, a file in one process: most tests keep one core busy, and some start others.
-exec "$PYTHON" -m pytest --numprocesses 2 --dist loadfile ${tests[@]+"${tests[@]}"}
+source "$(dirname "${BASH_SOURCE[0]}")/nox.sh"
+run_nox tests ${tests[@]+"${tests[@]}"}

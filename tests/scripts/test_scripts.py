@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-SOURCED = {"arguments.sh", "setup_venv.sh"}
+SOURCED = {"arguments.sh", "nox.sh"}
 SCRIPTS = sorted(
     path.name
     for path in (REPOSITORY / "scripts").iterdir()
