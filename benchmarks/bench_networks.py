@@ -20,7 +20,6 @@ import typer
 from tables import network_lines
 
 from bn3d import convolutions
-from bn3d.commands.bench.cases import MODES
 from bn3d.commands.bench.report import describe_run
 from bn3d.commands.bench.session import measuring_process, usable_cores
 from bn3d.commands.bench.timing import BUSY, other_load
@@ -29,6 +28,12 @@ from bn3d.commands.progress import progress
 from bn3d.outputs import write_text
 
 CONTENDERS = ("stock", "bn3d", "without", "stock again")
+# How MindSpore runs them: its mode, and whether each operator ends before the next one begins.
+WAYS = {
+    "graph": ("GRAPH_MODE", False),
+    "PyNative": ("PYNATIVE_MODE", False),
+    "PyNative, `launch_blocking`": ("PYNATIVE_MODE", True),
+}
 WARM_UP = 2  # turns
 LEAST_TURNS = 10
 
@@ -57,7 +62,7 @@ def main(
     network: Annotated[list[str] | None, typer.Option(help="Only this one: ResNet18.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of networks.json.")] = Path("out"),
 ):
-    """Time training steps of five networks, in both modes."""
+    """Time training steps of five networks in graph mode and, in two ways, in PyNative mode."""
     if said := convolutions.use_fast():
         typer.echo(said)
     threads = threads or usable_cores()
@@ -68,12 +73,14 @@ def main(
     if quick:
         chosen = [Network(each.name, (2, each.shape[1], 8, 8, 8)) for each in chosen]
     rows = []
-    with progress("networks", len(chosen) * len(MODES)) as shown:
-        for mode in MODES:
+    with progress("networks", len(chosen) * len(WAYS)) as shown:
+        for way, (mode, blocking) in WAYS.items():
             with measuring_process(mode, threads) as run:
+                if blocking:
+                    run(block)
                 for each in chosen:
-                    shown.say(f"{mode} {each.name}")
-                    rows.append({"mode": mode, **run(measure, each, 0.0 if quick else seconds)})
+                    shown.say(f"{way} {each.name}")
+                    rows.append({"mode": way, **run(measure, each, 0.0 if quick else seconds)})
                     shown.advance()
     result = {**describe_run(threads), "quick": quick, "networks": rows}
     if quick:
@@ -89,6 +96,14 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "networks.json", json.dumps(result, indent=1) + "\n")
     typer.echo(f"wrote {output / 'networks.json'}")
+
+
+def block() -> None:
+    """Let each operator end before the next one begins, for the rest of the process."""
+    import mindspore as ms  # noqa: PLC0415
+
+    ms.set_device("CPU")
+    ms.runtime.launch_blocking()
 
 
 def measure(network: Network, seconds: float) -> dict:

@@ -20,7 +20,6 @@ from bn3d.commands.bench.timing import BUSY
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 DOCUMENTS = (ROOT / "README.md", ROOT / "README_CN.md", ROOT / "docs" / "fast_cpu.md")
-MODES = {"GRAPH_MODE": "graph", "PYNATIVE_MODE": "PyNative"}
 
 
 def network_lines(result: dict) -> list[str]:
@@ -38,7 +37,7 @@ def network_lines(result: dict) -> list[str]:
             saved += f", not distinguishable here (noise {_spread(times['noise'])})"
         cells = (
             f"{row['network']} {_shape(row['shape'])}",
-            MODES[row["mode"]],
+            row["mode"],
             _spread(row["milliseconds"]["stock"]),
             _spread(times["stock's norm layers"]),
             _spread(times["bn3d's norm layers"]),

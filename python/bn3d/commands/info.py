@@ -25,6 +25,9 @@ __all__ = ["Info", "info"]
 _PROBED = (2, 20, 2, 4, 4)
 _RUNS = "runs"
 
+# Measured by benchmarks/bench_networks.py.
+_PYNATIVE = "mindspore.runtime.launch_blocking() makes networks 2 to 5 times as fast on two cores"
+
 
 @dataclass(frozen=True)
 class Info:
@@ -41,6 +44,7 @@ class Info:
         threads: that one call of the library uses, None without a library.
         convolutions: what to set for MindSpore's 3-D convolutions on this processor, or that it is
             set; None where that is not known.
+        pynative: what makes PyNative mode fast on a CPU, None on another device.
         cann: directory and version of CANN, None where the environment names none.
         pairing: whether this MindSpore goes with that CANN and this device, by their documents, and
             which do; None without CANN.
@@ -61,6 +65,7 @@ class Info:
     instruction_set: str | None
     threads: int | None
     convolutions: str | None = None
+    pynative: str | None = None
     cann: str | None = None
     pairing: str | None = None
     operator_package: str | None = None
@@ -87,6 +92,8 @@ class Info:
             rows += [("instruction set", self.instruction_set), ("threads", str(self.threads))]
         if self.convolutions is not None:
             rows.append(("3-D convolutions", self.convolutions))
+        if self.pynative is not None:
+            rows.append(("PyNative mode", self.pynative))
         if self.cann is not None:
             rows += [
                 ("CANN", self.cann),
@@ -160,6 +167,7 @@ def info(probe: bool = False) -> Info:
         instruction_set,
         threads,
         convolutions.advice(),
+        _PYNATIVE if ms.get_context("device_target") == "CPU" else None,
         *_ascend(),
         tuple(
             f"{shape} {dtype}: {reason}" for (shape, dtype), reason in fallback.FALLBACKS.items()
