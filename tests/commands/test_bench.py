@@ -74,6 +74,22 @@ def test_ratios_are_geometric_means_of_large_and_of_small_float32_cases():
     }
 
 
+@pytest.mark.parametrize(
+    "step, kernels, stock, at_most",
+    [
+        ("training", 3.0, 9.0, 4.5),  # 1 around the kernels, and one copy of 1
+        ("training", 0.8, 9.0, 2.25),  # the kernels beat the copy: nothing to gain
+        ("forward_backward", 3.0, 7.0, 2.0),  # 1 around the kernels, and two and a half copies
+    ],
+)
+def test_what_the_memory_allows_is_the_time_around_the_kernels_and_a_copy(
+    step, kernels, stock, at_most
+):
+    measured = row((1, 32, 64, 64, 64), bn3d=4.0, kernels=kernels, stock=stock, copy=1.0)
+    (found,) = ratios([{**measured, "step": step}])
+    assert found["at_most"] == at_most
+
+
 def test_cases_cover_the_half_precisions():
     assert {case.dtype for case in all_cases()} == {"float32", "float16", "bfloat16"}
     assert str(Case((1, 2, 3, 4, 5), "float16")) == "1x2x3x4x5 float16"
