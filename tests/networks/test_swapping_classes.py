@@ -181,14 +181,14 @@ def test_no_class_is_made_in_part(monkeypatch):
         pass
 
     net = nn.SequentialCell(nn.BatchNorm3d(3), Final(3))
-    make = bn3d.networks.swapping._swapped_class
+    make = bn3d.networks.swapped_class.swapped_class
 
     def refuse(stock, sync):
         if stock is Final:
             raise TypeError("final")
         return make(stock, sync)
 
-    monkeypatch.setattr(bn3d.networks.swapping, "_swapped_class", refuse)
+    monkeypatch.setattr(bn3d.networks.swapping, "swapped_class", refuse)
     with pytest.raises(TypeError, match="final"):
         bn3d.swap(net)
     assert type(net[0]) is nn.BatchNorm3d
