@@ -92,7 +92,9 @@ def tests(session: nox.Session) -> None:
     sources = session.run("git", "ls-files", "*.cc", "*.h", silent=True, log=False, external=True)
     run(session, "clang-format", "--dry-run", "-Werror", *sources.split())
     # Two at a time, a file in one process: most tests keep one core busy, and some start others.
-    become("-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *session.posargs)
+    # In the order of tests/conftest.py.
+    two = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+    become("-m", "pytest", *two, *session.posargs)
 
 
 @nox.session(venv_backend="none")

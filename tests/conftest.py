@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import mindspore as ms
@@ -18,6 +19,24 @@ from support.cpu_backends import CPU_BACKENDS
 convolutions.use_fast()  # before MindSpore computes; child processes have it from here
 
 MODES = {"pynative": ms.PYNATIVE_MODE, "graph": ms.GRAPH_MODE}
+
+
+# Few tests that take long: half a minute or more.
+LONG = {
+    *("test_alternatives.py", "test_ascend.py", "test_bad_places.py", "test_bench.py"),
+    *("test_folding_networks.py", "test_folding_restores.py", "test_interrupts.py"),
+    *("test_long_commands.py", "test_native_driver.py", "test_verify.py"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, those of few tests last: two processes take files in this order, and one
+    that began a long one at the end would keep the other waiting.
+    """
+    tests = Counter(item.path for item in items)
+    items.sort(
+        key=lambda item: (item.path.name not in LONG, -tests[item.path], item.path.as_posix())
+    )
 
 
 @pytest.fixture(params=MODES)
