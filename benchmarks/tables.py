@@ -3,8 +3,8 @@
 python benchmarks/tables.py          # writes them
 python benchmarks/tables.py --check  # exit code 1 where a document says something else
 
-A table stands between the comments `<!-- table: NAME -->` and `<!-- end -->`; without a file of
-its name in data/ it stays as it is.
+A table stands between the comments `<!-- table: NAME -->` and `<!-- end -->`; without its
+file in data/ it stays as it is.
 """
 
 from __future__ import annotations
@@ -48,6 +48,19 @@ def network_lines(result: dict) -> list[str]:
     return [*lines, "", _made_by(result, busiest)]
 
 
+def mode_lines(result: dict) -> list[str]:
+    """A row for each network: a step with bn3d's layers in each mode; medians (20 %..80 %)."""
+    modes = list(dict.fromkeys(row["mode"] for row in result["networks"]))
+    steps: dict[str, list[str]] = {}
+    for row in result["networks"]:
+        name = f"{row['network']} {_shape(row['shape'])}"
+        steps.setdefault(name, []).append(_spread(row["milliseconds"]["bn3d"]))
+    lines = [f"| network | {' | '.join(modes)} |", f"|---|{'---|' * len(modes)}"]
+    lines += [f"| {' | '.join([name, *times])} |" for name, times in steps.items()]
+    busiest = max(row["other_load_cores"] for row in result["networks"])
+    return [*lines, "", _made_by(result, busiest)]
+
+
 def fast_cpu_lines(result: dict) -> list[str]:
     """A row for each operator: forward and forward + backward, and the same of what to write."""
     lines = []
@@ -81,16 +94,20 @@ def fast_cpu_lines(result: dict) -> list[str]:
     return [*lines, "", _made_by(result, busiest)]
 
 
-TABLES: dict[str, Callable[[dict], list[str]]] = {
-    "networks": network_lines,
-    "fast_cpu": fast_cpu_lines,
+# Name of a table -> the file in data/ that it is made from, and how.
+TABLES: dict[str, tuple[str, Callable[[dict], list[str]]]] = {
+    "networks": ("networks", network_lines),
+    "modes": ("networks", mode_lines),
+    "fast_cpu": ("fast_cpu", fast_cpu_lines),
 }
 
 
 def filled(text: str, results: dict[str, dict]) -> str:
     """A document with the tables of these results."""
-    for name, result in results.items():
-        table = "\n".join(TABLES[name](result))
+    for name, (source, lines) in TABLES.items():
+        if source not in results:
+            continue
+        table = "\n".join(lines(results[source]))
         text = re.sub(
             rf"(<!-- table: {name} -->\n).*?(<!-- end -->)",
             lambda found, table=table: f"{found[1]}{table}\n{found[2]}",
@@ -101,11 +118,12 @@ def filled(text: str, results: dict[str, dict]) -> str:
 
 
 def results() -> dict[str, dict]:
-    """What was measured, by the name of its table."""
+    """What was measured, by the name of its file."""
+    sources = dict.fromkeys(source for source, _ in TABLES.values())
     return {
-        name: json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
-        for name in TABLES
-        if (DATA / f"{name}.json").exists()
+        source: json.loads((DATA / f"{source}.json").read_text(encoding="utf-8"))
+        for source in sources
+        if (DATA / f"{source}.json").exists()
     }
 
 

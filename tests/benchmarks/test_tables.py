@@ -26,11 +26,11 @@ def time(p20: float, p50: float, p80: float) -> dict:
 def network_row(saved: dict, distinguishable: bool) -> dict:
     return {
         "network": "UNet",
-        "mode": "GRAPH_MODE",
+        "mode": "graph",
         "shape": [2, 1, 8, 8, 8],
         "other_load_cores": 0.03,
         "distinguishable": distinguishable,
-        "milliseconds": {"stock": time(90, 100, 110)},
+        "milliseconds": {"stock": time(90, 100, 110), "bn3d": time(80, 90, 100)},
         "differences": {
             "saved": saved,
             "noise": time(-1, 0, 1),
@@ -47,6 +47,14 @@ def test_a_network_is_a_row():
         "| 10.0 (9.0..11.0) |"
     )
     assert "2026-11-28" in lines[-1] and "0.03 cores busy" in lines[-1]
+
+
+def test_the_modes_of_a_network_are_columns():
+    row = network_row(time(9, 10, 11), True)
+    other = {**row, "mode": "PyNative", "milliseconds": {"bn3d": time(1, 2, 3)}}
+    lines = tables.mode_lines({**RUN, "networks": [row, other]})
+    assert lines[0] == "| network | graph | PyNative |"
+    assert lines[2:4] == ["| UNet (2,1,8,8,8) | 90.0 (80.0..100.0) | 2.0 (1.0..3.0) |", ""]
 
 
 def test_a_difference_in_the_noise_is_said_to_be():
