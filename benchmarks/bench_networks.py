@@ -102,7 +102,6 @@ def block() -> None:
     """Let each operator end before the next one begins, for the rest of the process."""
     import mindspore as ms  # noqa: PLC0415
 
-    ms.set_device("CPU")
     ms.runtime.launch_blocking()
 
 
