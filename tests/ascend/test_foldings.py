@@ -29,8 +29,9 @@ NDC1HWC0 = {
         [8, 6, 5, 2, 4, 16],
         [8, 30, 2, 4, 16],
     ),
-    "nothing but channels": ((64, 20, 2, 1, 1), [128, 2, 1, 16], [64, 2, 32]),
-    "few of nothing but channels": ((3, 20, 2, 1, 1), [6, 2, 1, 16], [6, 32]),
+    "nothing but channels": ((64, 20, 2, 1, 1), [128, 32], [64, 2, 32]),
+    "many of nothing but channels": ((512, 20, 2, 1, 1), [256, 4, 32], [64, 16, 32]),
+    "few of nothing but channels": ((3, 20, 2, 1, 1), [6, 32], [6, 32]),
     "few channels and nothing else": ((64, 16, 4, 1, 1), [1, 1, 64, 4, 16], [64, 4, 16]),
     "one value a channel": ((1, 16, 1, 1, 1), [1, 1, 1, 16], [1, 1, 1, 16]),
 }

@@ -69,6 +69,8 @@ def _applied(nd, c1, h, w, c0):
     samples; a spread row does as well there.
     """
     area = h * w
+    if area == 1 and c1 > 1:
+        return _channels_only(nd, c1 * c0)
     if c1 == 1:  # then all axes are one, which splits well
         row = min(_rows(nd * area), default=None)
         if row and row < nd * area:
