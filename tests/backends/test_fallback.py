@@ -154,21 +154,69 @@ def test_inference_goes_on(use):
     np.testing.assert_allclose(y.asnumpy(), x / np.sqrt(1 + 1e-5), rtol=1e-6)
 
 
-def test_a_graph_takes_what_is_known_before(use):
-    """And `cross_check`, which runs the network in PyNative mode, makes it known."""
-    use("Bn3dGradApply")
-    before = ms.get_context("mode")
+class Step(nn.Cell):
+    """A step of training, as a user writes it: the layer behind a product, and an optimizer."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = ms.Parameter(ms.Tensor(np.ones((1, 3, 1, 1, 1), np.float32)), name="scale")
+        self.norm = BatchNorm3d(3).set_train()
+        self.optimizer = nn.SGD(self.trainable_params(), 0.01)
+        self.gradient = ms.value_and_grad(self.loss, None, self.optimizer.parameters)
+
+    def loss(self, x, dy):
+        return ops.reduce_sum(self.norm(x * self.scale) * dy)
+
+    def construct(self, x, dy):
+        loss, gradients = self.gradient(x, dy)
+        return ops.depend(loss, self.optimizer(gradients))
+
+
+def as_a_graph(step):
     ms.set_context(mode=ms.GRAPH_MODE)
-    try:
-        with pytest.raises(RuntimeError):
-            check(BatchNorm3d(3).set_train(), REFUSED)
-        assert not fallback.FALLBACKS
-        net = nn.SequentialCell(BatchNorm3d(3)).set_train()
-        assert bn3d.cross_check(net, ms.Tensor(volumes(REFUSED)[0])).ok
-        check(BatchNorm3d(3).set_train(), REFUSED)
-    finally:
-        ms.set_context(mode=before)
+    return step
+
+
+def as_a_function(step):
+    return ms.jit(step.construct)
+
+
+def with_a_function_inside(step):
+    """What PyNative mode takes the gradient of is compiled."""
+    step.gradient = ms.value_and_grad(ms.jit(step.loss), None, step.optimizer.parameters)
+    return step
+
+
+def trained(shape, compiled=lambda step: step):
+    """All parameters after one step."""
+    step = Step()
+    compiled(step)(*map(ms.Tensor, volumes(shape)))
+    return {name: value.asnumpy() for name, value in step.parameters_dict().items()}
+
+
+@pytest.mark.parametrize("compiled", [as_a_graph, as_a_function, with_a_function_inside])
+@pytest.mark.parametrize(
+    ("wrong", "failing"),
+    [("Bn3dReduce", "compile"), ("Bn3dGradApply", "run")],
+    indirect=["failing"],
+)
+def test_a_graph_goes_on_without_an_operator_that_fails(ascend, use, wrong, compiled, caplog):
+    """Whether it fails when it is compiled or as it runs; nothing ran twice, or half."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    with pytest.MonkeyPatch.context() as patch:
+        standin.use(ascend, patch)
+        expected = trained(REFUSED)
+    use(wrong)
+    with caplog.at_level(logging.WARNING):
+        found = [trained(REFUSED, compiled) for _ in range(2)]
+        trained(TAKEN, compiled)
+    (warning,) = warnings(caplog)
+    assert f"volumes {REFUSED} of float32" in warning and f"{wrong}: " in warning
     assert list(fallback.FALLBACKS) == [(REFUSED, "float32")]
+    for parameters in found:
+        assert parameters.keys() == expected.keys()
+        for name, value in parameters.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 class Group:

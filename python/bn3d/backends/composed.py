@@ -113,46 +113,50 @@ def forward_inference(
     return ops.cast(y, x.dtype)
 
 
-def reduce(x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """`bn3d.reference.reduce`, float32."""
-    centered = _centered(x, shift)
-    return _channel_sum(centered), _channel_sum(ops.square(centered))
+def _operators() -> Operators:
+    """The four operators. Each call makes functions anew: MindSpore 2.10 loses one that a pass and
+    its `bprop` both call, where PyNative mode takes the gradient of a function of `mindspore.jit`.
+    """
+
+    def vector(values, like):
+        return ops.cast(ops.reshape(values, (1, -1, 1, 1, 1)), like.dtype)
+
+    def centered_by(x, shift):
+        wide = ops.cast(x, _wide_dtype())
+        return wide - vector(shift, wide)
+
+    def channel_sum(x):
+        return ops.cast(ops.reduce_sum(x, AXES), ms.float32)
+
+    def reduce(x, shift):
+        centered = centered_by(x, shift)
+        return channel_sum(centered), channel_sum(ops.square(centered))
+
+    def apply(x, mean, multiplier, offset):
+        centered = centered_by(x, mean)
+        y = centered * vector(multiplier, centered) + vector(offset, centered)
+        return ops.cast(y, x.dtype)
+
+    def grad_reduce(dy, x, mean):
+        centered = centered_by(x, mean)
+        wide = ops.cast(dy, centered.dtype)
+        return channel_sum(wide), channel_sum(wide * centered)
+
+    def grad_apply(dy, x, mean, a, b, c):
+        centered = centered_by(x, mean)
+        dx = vector(a, centered) * ops.cast(dy, centered.dtype)
+        dx = dx + vector(b, centered) * centered + vector(c, centered)
+        return ops.cast(dx, x.dtype)
+
+    return Operators(reduce, apply, grad_reduce, grad_apply)
 
 
-def apply(x: Tensor, mean: Tensor, multiplier: Tensor, offset: Tensor) -> Tensor:
-    """`bn3d.reference.apply`."""
-    centered = _centered(x, mean)
-    y = centered * per_channel(multiplier, centered) + per_channel(offset, centered)
-    return ops.cast(y, x.dtype)
-
-
-def grad_reduce(dy: Tensor, x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """`bn3d.reference.grad_reduce`, float32."""
-    centered = _centered(x, mean)
-    wide = ops.cast(dy, centered.dtype)
-    return _channel_sum(wide), _channel_sum(wide * centered)
-
-
-def grad_apply(dy: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """`bn3d.reference.grad_apply`."""
-    centered = _centered(x, mean)
-    dx = per_channel(a, centered) * ops.cast(dy, centered.dtype)
-    dx = dx + per_channel(b, centered) * centered + per_channel(c, centered)
-    return ops.cast(dx, x.dtype)
+_forward, _backward = _operators(), _operators()
 
 
 @ops.constexpr
 def _wide_dtype():
     return ms.float64 if ms.get_context("device_target") == "CPU" else ms.float32
-
-
-def _centered(x, shift):
-    wide = ops.cast(x, _wide_dtype())
-    return wide - per_channel(shift, wide)
-
-
-def _channel_sum(x):
-    return ops.cast(ops.reduce_sum(x, AXES), ms.float32)
 
 
 def _update(moving, batch, momentum, defined):
@@ -177,5 +181,5 @@ BACKEND = Backend(
     settings,
     forward_training,
     forward_inference,
-    Operators(reduce, apply, grad_reduce, grad_apply),
+    Operators(*_forward[:2], *_backward[2:]),
 )

@@ -1,10 +1,13 @@
 """Which volumes the operators of a backend do not compute, found by running them once.
 
-CANN compiles an operator when a volume of a new shape arrives, and may refuse. In PyNative mode a
-layer asks before its first volume of a shape and dtype: the operators run once, on zeros. Where one
-fails, a warning says so and MindSpore's own operators compute such volumes from then on. In graph
-mode what is known by then counts, and nothing is tried: MindSpore 2.10 ends with a segmentation
-fault where a graph is compiled while another one is.
+CANN compiles an operator when a volume of a new shape arrives, and may refuse. So the operators
+run once, on zeros, for each new shape and dtype. Where one fails, a warning says so and MindSpore's
+own operators compute such volumes from then on.
+
+In PyNative mode a layer asks before its first volume. A graph only notes what it meets as it is
+compiled: MindSpore 2.10 ends with a segmentation fault where a graph is compiled within another.
+That is tried when the compilation is over, before the graph runs; if an operator fails, the graph
+is compiled once more.
 """
 
 from __future__ import annotations
@@ -15,12 +18,18 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from bn3d.backends.backend import Operators
+from bn3d.mindspore_private.compilations import recompile_if
 from bn3d.operators import OPERATORS, Operator
 
 __all__ = ["FALLBACKS", "NO_VALUES", "build", "failure"]
 
-FALLBACKS: dict[tuple[tuple[int, ...], str], str] = {}
+_Volume = tuple[tuple[int, ...], str]
+
+FALLBACKS: dict[_Volume, str] = {}
 """Why MindSpore's operators compute volumes of a shape and dtype, all backends together."""
+
+# What a graph met as it was compiled, and has not been tried: operators, volume, what they tried.
+_met_in_graphs: list[tuple[Operators, _Volume, set[_Volume]]] = []
 
 _logger = logging.getLogger("bn3d")
 
@@ -71,29 +80,45 @@ def build(operators: Operators) -> ops.Primitive:
     shape is (N, C, D, H, W) without a 0, or of unknown sizes, for which the answer is False; dtype
     is one of MindSpore's. It may be called in graphs, too.
     """
-    tried = set()
+    tried: set[_Volume] = set()
 
     @ops.constexpr(get_instance=False, reuse_result=False, check=False)
     def is_known(shape: tuple[int, ...] | None, dtype: ms.Type) -> bool:
-        return shape is not None and (tuple(shape), _name(dtype)) in FALLBACKS
+        if shape is None:
+            return False
+        volume = tuple(shape), _name(dtype)
+        if volume not in tried and volume not in FALLBACKS:
+            _met_in_graphs.append((operators, volume, tried))
+        return volume in FALLBACKS
 
     # mypy takes no decorated function for a base class, whatever the decorator returns.
     class IsNeeded(is_known):  # type: ignore[valid-type, misc]
         def __call__(self, shape: tuple[int, ...], dtype: ms.Type) -> bool:
-            key = tuple(shape), _name(dtype)
-            if key not in tried and key not in FALLBACKS:
-                tried.add(key)
-                _try(operators, *key)
-            return key in FALLBACKS
+            volume = tuple(shape), _name(dtype)
+            _try(operators, volume, tried)
+            return volume in FALLBACKS
 
+    recompile_if(_one_of_those_met_fails)
     return IsNeeded()
 
 
-def _try(operators: Operators, shape: tuple[int, ...], dtype: str) -> None:
+def _one_of_those_met_fails() -> bool:
+    """Of the volumes that graphs have met since the last time."""
+    met = [_met_in_graphs.pop(0) for _ in range(len(_met_in_graphs))]
+    for operators, volume, tried in met:
+        _try(operators, volume, tried)
+    return any(volume in FALLBACKS for _, volume, _ in met)
+
+
+def _try(operators: Operators, volume: _Volume, tried: set[_Volume]) -> None:
+    if volume in tried or volume in FALLBACKS:
+        return
+    tried.add(volume)
+    shape, dtype = volume
     for operator in OPERATORS:
         reason = failure(operators, operator, shape, dtype)
         if reason is not None:
-            FALLBACKS[shape, dtype] = f"{operator.type}: {reason}"
+            FALLBACKS[volume] = f"{operator.type}: {reason}"
             _logger.warning(
                 "bn3d computes volumes %s of %s with MindSpore's own operators, which is slower, "
                 "because an operator of its package fails there: %s: %s",

@@ -1,0 +1,81 @@
+"""A question that is asked whenever MindSpore has compiled a graph, before the graph runs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+
+from bn3d.mindspore_private.names import ask
+
+__all__ = ["recompile_if"]
+
+_api: Any = inspect.getmodule(ms.ms_memory_recycle)
+_jit_executor = ask(
+    f"{_api.__name__}._JitExecutor",  # which has moved in 2.9
+    "operators of Ascend are not tried before the first run of a function of mindspore.jit",
+)
+_questions: list[Callable[[], bool]] = []
+_asking_ones: set[Callable] = set()
+_busy = threading.local()  # a question may compile graphs of its own
+
+
+def recompile_if(question: Callable[[], bool]) -> None:
+    """Ask whenever MindSpore has compiled the graph of a cell or of a function, whether that failed
+    or not, and when it finds it compiled.
+
+    Args:
+        question: called without a graph being compiled in this thread. True has the graph dropped
+            and compiled once more.
+    """
+    if question not in _questions:
+        _questions.append(question)
+    for owner, drop in ((nn.Cell, _drop_cell), (_jit_executor, _drop_function)):
+        if owner is not None and owner.compile not in _asking_ones:
+            owner.compile = _asking(owner.compile, drop)
+
+
+def _asking(compile: Callable, drop: Callable) -> Callable:
+    def asking(self, *args, **kwargs):
+        if getattr(_busy, "is_set", False):
+            return compile(self, *args, **kwargs)
+        _busy.is_set = True
+        try:
+            try:
+                phase = compile(self, *args, **kwargs)
+            except Exception:
+                if not _is_to_be_compiled_again():
+                    raise
+            else:
+                if not _is_to_be_compiled_again():
+                    return phase
+                drop(self, phase)
+            return compile(self, *args, **kwargs)
+        finally:
+            _busy.is_set = False
+
+    functools.update_wrapper(asking, compile)
+    _asking_ones.add(asking)
+    return asking
+
+
+def _is_to_be_compiled_again() -> bool:
+    answers = [question() for question in _questions]
+    return any(answers)
+
+
+def _drop_cell(cell: nn.Cell, _phase: None) -> None:
+    phases = set(cell.compile_cache)
+    cell.compile_cache.clear()
+    cell.phase_cache.clear()
+    _api._cell_graph_executor.del_net_res(cell, phases)
+
+
+def _drop_function(_executor: Any, phase: str) -> None:
+    _api.ms_compile_cache.discard(phase)
+    _api.JitExecutor_.get_instance().del_net_res(None, {phase})
