@@ -9,7 +9,7 @@ hold the sources. No device takes part; docs/ascend_reference.md says what is re
     BN3D_DSL_TOOLS=DIR REALTVM_AKG=... REALTVM_CANN=... python3.9 scripts/measure_dsl.py
 
 DIR holds the tools `real_dsl` and `real_tvm`, whose README says what else they need: Python 3.9,
-`numpy<2 sympy decorator attrs psutil`, gcc, AKG and a text tree of CANN 8.1. Two cores take half an
+`numpy<2 sympy decorator attrs psutil`, gcc, AKG and a text tree of CANN 8.1. Two cores take an
 hour; `--only Bn3dApply:NDC1HWC0:float16:2,64,16,56,56` measures and prints one case.
 """
 
