@@ -6,10 +6,13 @@ that say when they are started.
 
 from __future__ import annotations
 
+import io
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -41,11 +44,6 @@ def place(tmp_path: Path) -> Path:
 
 
 def run(place: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = ["bash" if script.endswith(".sh") else sys.executable, f"scripts/{script}"]
-    if script == "deploy.sh":
-        command[0] = "sh"
-    elif script == "check_dsl.py":  # finds its own modules beside it
-        command[1] = str(REPOSITORY / command[1])
     variables = {
         "PATH": f"{place / 'stubs'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY / "python"),
@@ -53,8 +51,10 @@ def run(place: Path, script: str, *arguments: str) -> subprocess.CompletedProces
     }
     if script == "deploy.sh":
         variables["PYTHON"] = sys.executable
+    if script.endswith(".py"):
+        return run_here(place, script, arguments, variables)
     return subprocess.run(
-        [*command, *arguments],
+        ["sh" if script == "deploy.sh" else "bash", f"scripts/{script}", *arguments],
         cwd=place,
         env={**os.environ, **variables},
         capture_output=True,
@@ -62,6 +62,31 @@ def run(place: Path, script: str, *arguments: str) -> subprocess.CompletedProces
         timeout=120,
         check=False,
     )
+
+
+def run_here(
+    place: Path, script: str, arguments: tuple[str, ...], variables: dict[str, str]
+) -> subprocess.CompletedProcess:
+    """A script in Python, in this process: most import MindSpore, which takes seconds."""
+    # check_dsl.py finds its own modules beside it.
+    path = (REPOSITORY if script == "check_dsl.py" else place) / "scripts" / script
+    command = [str(path), *arguments]
+    code: object = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as stdout,
+        redirect_stderr(io.StringIO()) as stderr,
+    ):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", command)
+        patch.setattr(sys, "path", [str(path.parent), *sys.path])
+        patch.chdir(place)
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+    return subprocess.CompletedProcess(command, code, stdout.getvalue(), stderr.getvalue())
 
 
 def found(place: Path) -> set[str]:
