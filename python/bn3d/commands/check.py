@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import mindspore as ms
     from mindspore import nn
 
-    from bn3d.networks.cross_check import CrossCheck
+    from bn3d.networks.check_report import CrossCheck
 
 __all__ = ["check"]
 

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from bn3d import outputs
-from bn3d.networks.cross_check import CrossCheck
+from bn3d.networks.check_report import CrossCheck
 
 __all__ = ["draw"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import mindspore as ms
@@ -27,51 +26,16 @@ from bn3d.networks.fold_arithmetic import (
     nan_weights,
     reason_against,
 )
+from bn3d.networks.fold_report import FoldReport
 from bn3d.networks.one_way import OneWay
 from bn3d.networks.values import arrays
 
-__all__ = ["FoldReport", "fold"]
+__all__ = ["fold"]
 
 # How far a folded layer may be from the two, as a part of the largest value: rounding. What is
 # float32 may have been computed in float16, by mixed precision.
 _TOLERANCE = {ms.float64: 1e-10, ms.float32: 2e-3, ms.float16: 2e-2, ms.bfloat16: 1e-1}
 _GROSS = 0.1  # and a whole network, where rounding may have grown
-
-
-@dataclass
-class FoldReport:
-    """What `fold` did. It is proven for the inputs of the call, and for no others.
-
-    Attributes:
-        folded: names of the batch norm layers that are folded, and of the layers they are in.
-        left: names of the batch norm layers that were left as they are, and why.
-        error: largest difference between what the network gave and gives, as a part of the
-            largest value; None if nothing is folded.
-        one_way: by file and function, the lines of conditions in the network's own code that
-            went one way only. Nothing is known of the other way.
-
-    Examples:
-        >>> net = nn.SequentialCell(nn.ReLU(), nn.BatchNorm3d(1)).set_train(False)
-        >>> list(bn3d.fold(net, ops.ones((1, 1, 8, 8, 8))).left)
-        ['1']
-    """
-
-    folded: dict[str, str] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
-    error: float | None = None
-    one_way: dict[str, list[int]] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.folded)} folded, {len(self.left)} left as they are"]
-        if self.folded:
-            lines.append(f"proven for these inputs: the output differs by {self.error:.1e}")
-        lines += [f"left: {name}: {reason}" for name, reason in self.left.items()]
-        lines += [
-            f"a condition went one way only: {place}, line {line}"
-            for place, numbers in self.one_way.items()
-            for line in numbers
-        ]
-        return "\n".join(lines)
 
 
 class Folded(nn.Cell):

@@ -27,7 +27,7 @@ from bn3d.networks.swap_report import SwapReport
 from bn3d.networks.swappable import looks_like_one, reason_to_keep, reason_to_leave
 from bn3d.networks.swapped_class import Swapped, stock_class, swapped_class
 
-__all__ = ["SwapReport", "restore", "swap"]
+__all__ = ["restore", "swap"]
 
 _said_slow = False
 
