@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import IO
 
-__all__ = ["fold", "pairs", "say", "table", "width_of"]
+__all__ = ["fold", "pairs", "say", "say_error", "table", "width_of"]
 
 _GAP = "  "
 
@@ -26,6 +26,11 @@ def width_of(stream: IO[str] | None = None) -> int | None:
 def say(text: str, stream: IO[str] | None = None) -> None:
     """Print a text, folded where a terminal is narrower than its lines."""
     print(fold(text, width_of(stream)), file=stream)
+
+
+def say_error(text: str) -> None:
+    """Print it on standard error, as all errors of the commands begin."""
+    say(f"bn3d: {text}", sys.stderr)
 
 
 def fold(text: str, width: int | None, indent: str = _GAP) -> str:

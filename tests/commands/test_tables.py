@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -25,7 +26,7 @@ from bn3d.operators import OPERATORS
 from bn3d.opp import cli as opp
 from bn3d.opp.deploy import Result
 from bn3d.opp.status import report
-from support.printing import printed, words
+from support.printing import Terminal, printed, words
 
 COMMANDS = ["", "bench", "check", "convert", "demo", "info", "opp", "opp deploy", "verify"]
 PATH = "/a/long/path/" + "x" * 100 + "/lib.so"
@@ -135,6 +136,16 @@ def test_no_word_is_cut_and_no_line_is_too_long(name: str, columns: int, term: s
     assert words(whole) <= words(folded)
     assert all(len(line) <= columns or cannot_fold(line) for line in folded)
     assert all(line == line.rstrip() for line in folded)
+
+
+def test_errors_fold_on_a_terminal_and_are_a_line_in_a_file(monkeypatch, capsys):
+    tables.say_error("why " * 50)
+    assert capsys.readouterr().err == f"bn3d: {'why ' * 50}\n"
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    tables.say_error("why " * 50)
+    lines = sys.stderr.getvalue().splitlines()
+    assert len(lines) > 1 and all(len(line) <= 60 for line in lines)
 
 
 @pytest.mark.parametrize("name", PRINTED)

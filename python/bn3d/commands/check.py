@@ -89,7 +89,7 @@ def check(
 
 
 def _stopped(why: str) -> typer.Exit:
-    typer.echo(f"bn3d: {why}", err=True)
+    tables.say_error(why)
     return typer.Exit(2)
 
 

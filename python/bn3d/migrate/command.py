@@ -59,10 +59,10 @@ def convert(
         remedy = "name what differs with --rename PATTERN=REPLACEMENT"
         if error.conversion.mapped:
             remedy += ", or write what fits with --partial"
-        typer.echo(f"bn3d: {output} was not written; {error.conversion.hint or remedy}", err=True)
+        tables.say_error(f"{output} was not written; {error.conversion.hint or remedy}")
         raise typer.Exit(1) from None
     except (ImportError, OSError, TypeError, ValueError) as error:
-        typer.echo(f"bn3d: {error}", err=True)
+        tables.say_error(str(error))
         raise typer.Exit(2) from None
     _show(conversion, verbose)
     outputs.say_written(output, f": {conversion.summary}")

@@ -159,5 +159,5 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (BuildError, CannError, PackageError, InstallError) as error:
-        typer.echo(f"bn3d: {error}", err=True)
+        tables.say_error(str(error))
         raise typer.Exit(2) from error

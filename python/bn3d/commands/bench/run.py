@@ -22,7 +22,7 @@ from bn3d.commands.bench.session import (
 )
 from bn3d.commands.bench.timing import Effort
 from bn3d.commands.progress import progress
-from bn3d.tables import say, width_of
+from bn3d.tables import say, say_error, width_of
 
 __all__ = ["measure", "run"]
 
@@ -110,7 +110,7 @@ def _bench_device(
     try:
         set_device(device)
     except DeviceError as error:
-        typer.echo(f"bn3d: {error}", err=True)
+        say_error(str(error))
         raise typer.Exit(2) from None
     rows = measure_device(device, cases, modes, steps, threads, effort)
     if not report.quiet(rows):

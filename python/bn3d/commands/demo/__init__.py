@@ -18,7 +18,7 @@ import typer
 
 from bn3d import convolutions, outputs
 from bn3d.commands.options import folder
-from bn3d.tables import say
+from bn3d.tables import say, say_error
 
 EXTRA = ("jinja2", "matplotlib", "nibabel", "nilearn")
 QUICK_STEPS = 8
@@ -42,10 +42,9 @@ def main(
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.split(".")[0] not in EXTRA:
             raise
-        typer.echo(
-            f"bn3d: demo needs {missing.name}: "
-            f"{sys.executable} -m pip install jinja2 matplotlib nibabel nilearn 'pandas<3'",
-            err=True,
+        say_error(
+            f"demo needs {missing.name}: "
+            f"{sys.executable} -m pip install jinja2 matplotlib nibabel nilearn 'pandas<3'"
         )
         raise typer.Exit(2) from missing
 
@@ -53,7 +52,7 @@ def main(
     result = training.race(brain, QUICK_STEPS if quick else steps, seed)
     result.quick = quick
     if not result.steps:
-        typer.echo("bn3d: stopped before the first step: nothing was measured.", err=True)
+        say_error("stopped before the first step: nothing was measured.")
         raise typer.Exit(130)
     report.show(result)
     outputs.say_written(report.write(result, brain, output))

@@ -119,7 +119,7 @@ def curves(result: Result) -> list[Picture]:
     axes.legend(frameon=False, labelcolor=INK)
     losses = _picture(
         figure,
-        f"Loss of the three runs, mean of {SMOOTHED} steps; where they are alike, the thinner "
+        f"Loss of the three runs, mean of up to {SMOOTHED} steps; where they are alike, the thinner "
         "lines lie on the thicker.",
         "loss of the three runs over the steps",
     )
@@ -134,7 +134,7 @@ def curves(result: Result) -> list[Picture]:
     axes.legend(frameon=False, labelcolor=INK)
     drift = _picture(
         figure,
-        f"How far the loss is from that with nn.BatchNorm3d, mean of {SMOOTHED} steps. The "
+        f"How far the loss is from that with nn.BatchNorm3d, mean of up to {SMOOTHED} steps. The "
         "control, which begins one rounding off, shows what training makes of rounding alone.",
         "difference of the loss from the nn.BatchNorm3d run, for bn3d and for the control",
     )

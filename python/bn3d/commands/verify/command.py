@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bn3d import tables
 from bn3d.commands.options import Device, Json
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def verify(
     try:
         choice = session.set_device(device.value)
     except (RuntimeError, ValueError) as error:
-        typer.echo(f"bn3d: {error}", err=True)
+        tables.say_error(str(error))
         raise typer.Exit(2) from None
     shapes = session.QUICK_SHAPES if quick else session.SHAPES
     total = session.count(choice, shapes)
@@ -63,8 +64,6 @@ def verify(
 
 def _show(checks: list[Check], of_what: str) -> None:
     """The verdict, the table, and what is wrong."""
-    from bn3d import tables  # noqa: PLC0415
-
     wrong = [check for check in checks if not check.ok]
     tables.say(
         f"wrong: {len(wrong)} of {len(checks)} checks failed, {of_what}"
@@ -86,7 +85,6 @@ def _show(checks: list[Check], of_what: str) -> None:
 
 def _table(checks: list[Check], width: int | None) -> str:
     """A row for each output, a column for each dtype."""
-    from bn3d import tables  # noqa: PLC0415
     from bn3d.reference import TOLERANCES  # noqa: PLC0415
 
     dtypes = list(dict.fromkeys(check.case.dtype for check in checks))
