@@ -119,8 +119,8 @@ def curves(result: Result) -> list[Picture]:
     axes.legend(frameon=False, labelcolor=INK)
     losses = _picture(
         figure,
-        f"Loss of the three runs, mean of up to {SMOOTHED} steps; where they are alike, the thinner "
-        "lines lie on the thicker.",
+        f"Loss of the three runs, mean of up to {SMOOTHED} steps; where they are alike, the "
+        "thinner lines lie on the thicker.",
         "loss of the three runs over the steps",
     )
 
