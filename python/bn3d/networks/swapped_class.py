@@ -20,7 +20,7 @@ class Swapped(BatchNorm3d):
 
     _bn3d_stock_class: type[nn.Cell]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # The class exists in this process only: it is made again from the stock one.
         sync = isinstance(self, SyncBatchNorm3d)
         return _unpickled, (self._bn3d_stock_class, sync), self.__getstate__()
