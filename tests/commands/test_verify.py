@@ -138,6 +138,7 @@ def test_a_failure_is_exit_code_1(monkeypatch):
 
     choice = broken(grad_apply=grad_apply)
     monkeypatch.setattr(session, "set_device", lambda device: choice)
+    monkeypatch.setattr(session, "MODES", ("PYNATIVE_MODE",))
     done = CliRunner().invoke(app, ["verify", "--quick"])
     assert done.exit_code == 1
     verdict = next(line for line in done.output.splitlines() if not line.startswith("verify: "))

@@ -81,13 +81,13 @@ def set_device(device: str) -> backends.Choice:
 def verify(
     choice: backends.Choice,
     shapes: Sequence[tuple[int, int, int, int, int]] = SHAPES,
-    modes: Sequence[str] = MODES,
+    modes: Sequence[str] | None = None,
     on_case: Callable[[Case], None] = lambda case: None,
 ) -> Iterator[Check]:
     """Check a backend's operators and the layer; MindSpore's mode is put back at the end."""
     before = ms.get_context("mode")
     try:
-        for mode, shape, dtype in itertools.product(modes, shapes, _dtypes(choice)):
+        for mode, shape, dtype in itertools.product(modes or MODES, shapes, _dtypes(choice)):
             case = Case(shape, dtype, mode)
             ms.set_context(mode=getattr(ms, case.mode))
             yield from _check(choice, case)
@@ -99,10 +99,10 @@ def verify(
 def count(
     choice: backends.Choice,
     shapes: Sequence[tuple[int, int, int, int, int]] = SHAPES,
-    modes: Sequence[str] = MODES,
+    modes: Sequence[str] | None = None,
 ) -> int:
     """How many cases `verify` checks."""
-    return len(modes) * len(shapes) * len(_dtypes(choice))
+    return len(modes or MODES) * len(shapes) * len(_dtypes(choice))
 
 
 def _dtypes(choice: backends.Choice) -> list[str]:
