@@ -48,17 +48,16 @@ def network_lines(result: dict) -> list[str]:
     return [*lines, "", _made_by(result, busiest)]
 
 
-def mode_lines(result: dict) -> list[str]:
-    """A row for each network: a step with bn3d's layers in each mode; medians (20 %..80 %)."""
+def step_lines(result: dict) -> list[str]:
+    """A row for each network: median steps, stock's and bn3d's, in each mode."""
     modes = list(dict.fromkeys(row["mode"] for row in result["networks"]))
-    steps: dict[str, list[str]] = {}
+    networks: dict[str, list[str]] = {}
     for row in result["networks"]:
-        name = f"{row['network']} {_shape(row['shape'])}"
-        steps.setdefault(name, []).append(_spread(row["milliseconds"]["bn3d"]))
+        stock, ours = (row["milliseconds"][name]["p50"] for name in ("stock", "bn3d"))
+        steps = networks.setdefault(f"{row['network']} {_shape(row['shape'])}", [])
+        steps.append(f"{stock:.0f} → {ours:.0f}" + ("" if row["distinguishable"] else " (noise)"))
     lines = [f"| network | {' | '.join(modes)} |", f"|---|{'---|' * len(modes)}"]
-    lines += [f"| {' | '.join([name, *times])} |" for name, times in steps.items()]
-    busiest = max(row["other_load_cores"] for row in result["networks"])
-    return [*lines, "", _made_by(result, busiest)]
+    return [*lines, *(f"| {' | '.join([name, *steps])} |" for name, steps in networks.items())]
 
 
 def fast_cpu_lines(result: dict) -> list[str]:
@@ -97,7 +96,7 @@ def fast_cpu_lines(result: dict) -> list[str]:
 # Name of a table -> the file in data/ that it is made from, and how.
 TABLES: dict[str, tuple[str, Callable[[dict], list[str]]]] = {
     "networks": ("networks", network_lines),
-    "modes": ("networks", mode_lines),
+    "steps": ("networks", step_lines),
     "fast_cpu": ("fast_cpu", fast_cpu_lines),
 }
 

@@ -51,10 +51,10 @@ def test_a_network_is_a_row():
 
 def test_the_modes_of_a_network_are_columns():
     row = network_row(time(9, 10, 11), True)
-    other = {**row, "mode": "PyNative", "milliseconds": {"bn3d": time(1, 2, 3)}}
-    lines = tables.mode_lines({**RUN, "networks": [row, other]})
+    other = {**row, "mode": "PyNative", "distinguishable": False}
+    lines = tables.step_lines({**RUN, "networks": [row, other]})
     assert lines[0] == "| network | graph | PyNative |"
-    assert lines[2:4] == ["| UNet (2,1,8,8,8) | 90.0 (80.0..100.0) | 2.0 (1.0..3.0) |", ""]
+    assert lines[2:] == ["| UNet (2,1,8,8,8) | 100 → 90 | 100 → 90 (noise) |"]
 
 
 def test_a_difference_in_the_noise_is_said_to_be():
