@@ -73,13 +73,13 @@ assert done.exit_code == 0, (done.output, done.exception)
     assert (tmp_path / "out.ckpt").is_file()
 
 
-def test_the_benchmark_times_without_cores_and_page_faults(child_environment):
-    program = """
-import math
+def test_the_benchmark_times_without_cores_and_page_faults(child_environment, tmp_path):
+    program = f"""
+import math, pathlib
 from bn3d.commands.bench.session import _enter, usable_cores
 from bn3d.commands.bench.timing import Effort, take_turns
-_enter(None, usable_cores())
-timing = take_turns({"nothing": lambda: None}, Effort(blocks=1))["nothing"]
+_enter(None, usable_cores(), pathlib.Path({str(tmp_path / "stderr")!r}))
+timing = take_turns({{"nothing": lambda: None}}, Effort(blocks=1))["nothing"]
 assert timing.calls > 0 and math.isnan(timing.page_faults)
 """
     done = run(program, child_environment)

@@ -324,7 +324,7 @@ def test_wrong_inputs(mode, shape, dtype, error, says):
 
 @pytest.mark.parametrize(
     ("x", "kind"),
-    [(np.ones(SHAPE, np.float32), "numpy.ndarray"), (3, "int")],
+    [(np.ones(SHAPE, np.float32), "<class 'numpy.ndarray'>"), (3, "<class 'int'>")],
 )
 def test_an_input_that_is_no_tensor(mode, x, kind):
     with pytest.raises(TypeError, match=rf"BatchNorm3d: x must be a Tensor .* got {kind}(\s|$)"):

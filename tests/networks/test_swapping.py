@@ -166,7 +166,7 @@ def test_what_looks_like_a_batch_norm_is_reported():
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        ((object(),), "'net' must be a mindspore.nn.Cell, got object"),
+        ((object(),), "'net' must be a mindspore.nn.Cell, got <class 'object'>"),
         ((nn.ReLU(), LookAlike), "'also' must be a tuple of classes"),
         ((nn.ReLU(), ["LookAlike"]), "'also' must hold classes, got 'LookAlike'"),
     ],
