@@ -29,7 +29,7 @@ from bn3d.backends.fused import (
     training_gradient_bprop,
 )
 from bn3d.backends.settings import as_bits
-from bn3d.mindspore_private.execution import is_compiling, is_recording
+from bn3d.mindspore_private.execution import is_recording
 from bn3d.mindspore_private.functions import Function
 from bn3d.mindspore_private.operators import InPlaceCustom
 from bn3d.operators import OPERATORS, Operator
@@ -116,7 +116,7 @@ def forward_training(
     settings: Tensor,
 ) -> tuple[Tensor, ...]:
     """(y, ...), normalised by the batch; updates the moving statistics."""
-    if is_compiling() or not is_recording():
+    if not is_recording():  # nor does a graph, as it is compiled
         return _forward_training(x, gamma, beta, moving_mean, moving_variance, settings)
     return (_training(x, gamma, beta, moving_mean, moving_variance, settings),)
 
@@ -130,7 +130,7 @@ def forward_inference(
     settings: Tensor,
 ) -> Tensor:
     """y, normalised by the moving statistics."""
-    if is_compiling() or not is_recording():
+    if not is_recording():  # nor does a graph, as it is compiled
         return _forward_inference(x, gamma, beta, moving_mean, moving_variance, settings)[0]
     return _inference(x, gamma, beta, moving_mean, moving_variance, settings)
 
