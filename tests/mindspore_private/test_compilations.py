@@ -6,7 +6,7 @@ import mindspore as ms
 import pytest
 from mindspore import nn, ops
 
-from bn3d.mindspore_private import compilations
+from bn3d.mindspore_private import compilations, graphs
 
 seen: list[tuple[int, ...]] = []
 failures: list[bool] = []
@@ -78,7 +78,11 @@ def test_asked_after_each_compilation_and_nothing_is_compiled_twice(call, ask):
     assert asked == [2.0] * 3  # a graph that is there is looked up by the same method
 
 
-def test_a_graph_is_compiled_once_more(call, ask):
+@pytest.mark.parametrize("known", [True, False], ids=["names known", "names changed"])
+def test_a_graph_is_compiled_once_more(call, ask, monkeypatch, known):
+    monkeypatch.setattr(graphs, "_KNOWN", known)
+    if not known:  # a MindSpore that has not the names by which one graph is dropped
+        monkeypatch.setattr(graphs, "_api", None)
     ask(True)
     assert call(ops.zeros(2)).asnumpy().tolist() == [2, 2]
     assert call(ops.zeros(2)).asnumpy().tolist() == [2, 2]

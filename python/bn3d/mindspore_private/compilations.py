@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import mindspore as ms
 from mindspore import nn
 
+from bn3d.mindspore_private import graphs
 from bn3d.mindspore_private.names import ask
 
 __all__ = ["recompile_if"]
 
-_api: Any = inspect.getmodule(ms.ms_memory_recycle)
 _jit_executor = ask(
-    f"{_api.__name__}._JitExecutor",  # which has moved in 2.9
+    f"{ms.ms_memory_recycle.__module__}._JitExecutor",  # which has moved in 2.9
     "operators of Ascend are not tried before the first run of a function of mindspore.jit",
 )
 _questions: list[Callable[[], bool]] = []
@@ -35,7 +33,10 @@ def recompile_if(question: Callable[[], bool]) -> None:
     """
     if question not in _questions:
         _questions.append(question)
-    for owner, drop in ((nn.Cell, _drop_cell), (_jit_executor, _drop_function)):
+    for owner, drop in (
+        (nn.Cell, lambda cell, _phase: graphs.drop_of_cell(cell)),
+        (_jit_executor, lambda _executor, phase: graphs.drop_of_function(phase)),
+    ):
         if owner is not None and owner.compile not in _asking_ones:
             owner.compile = _asking(owner.compile, drop)
 
@@ -67,15 +68,3 @@ def _asking(compile: Callable, drop: Callable) -> Callable:
 def _is_to_be_compiled_again() -> bool:
     answers = [question() for question in _questions]
     return any(answers)
-
-
-def _drop_cell(cell: nn.Cell, _phase: None) -> None:
-    phases = set(cell.compile_cache)
-    cell.compile_cache.clear()
-    cell.phase_cache.clear()
-    _api._cell_graph_executor.del_net_res(cell, phases)
-
-
-def _drop_function(_executor: Any, phase: str) -> None:
-    _api.ms_compile_cache.discard(phase)
-    _api.JitExecutor_.get_instance().del_net_res(None, {phase})

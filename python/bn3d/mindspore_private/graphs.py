@@ -15,7 +15,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn
 
-__all__ = ["drop", "living_cells"]
+__all__ = ["drop", "drop_of_cell", "drop_of_function", "living_cells"]
 
 # `mindspore.common.api`, the module of the documented function that drops everything.
 _api: Any = inspect.getmodule(ms.ms_memory_recycle)
@@ -47,15 +47,38 @@ def drop(cells: Iterable[nn.Cell], reaches_loaded: Callable[[object], bool]) -> 
     forgotten = set(_unreleased)
     for cell in [*cells, *living_cells()]:
         if getattr(cell, "compile_cache", None) and not reaches_loaded(cell):
-            forgotten |= cell.compile_cache
-            cell.compile_cache.clear()
-            cell.phase_cache.clear()
+            forgotten |= _forgotten_by(cell)
     of_functions = _api.ms_compile_cache - _of_loaded_functions(reaches_loaded)
     forgotten |= of_functions
     _api.ms_compile_cache.difference_update(of_functions)
     _unreleased.update(forgotten)
     if not _is_in_graphs():
         _release(forgotten)
+
+
+def drop_of_cell(cell: nn.Cell) -> None:
+    """Drop the graphs of one cell; none of them may be running."""
+    if _KNOWN:
+        _release(_forgotten_by(cell))
+    else:
+        ms.ms_memory_recycle()
+
+
+def drop_of_function(phase: str) -> None:
+    """Drop the graph of a function of `mindspore.jit` by its name; it may not be running."""
+    if _KNOWN:
+        _api.ms_compile_cache.discard(phase)
+        _release({phase})
+    else:
+        ms.ms_memory_recycle()
+
+
+def _forgotten_by(cell: nn.Cell) -> set[str]:
+    """The graphs of a cell, which it does not know any more."""
+    phases = set(cell.compile_cache)
+    cell.compile_cache.clear()
+    cell.phase_cache.clear()
+    return phases
 
 
 def _of_loaded_functions(reaches_loaded: Callable[[object], bool]) -> set[str]:
