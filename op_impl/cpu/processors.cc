@@ -77,9 +77,11 @@ int usable_threads() {
   return std::max(threads, 1);
 }
 
-void run_where_the_process_may() {
-  cpu_set_t set;
-  if (affinity(&set)) sched_setaffinity(0, sizeof set, &set);
+bool beside_the_caller(cpu_set_t* set) {
+  if (!affinity(set)) return false;
+  const int here = sched_getcpu();
+  if (here >= 0) CPU_CLR(here, set);
+  return CPU_COUNT(set) > 0;
 }
 
 }  // namespace bn3d

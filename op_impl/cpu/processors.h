@@ -1,6 +1,8 @@
 // How many threads are worth starting: the processors that this process may use.
 #pragma once
 
+#include <sched.h>
+
 #include <string>
 
 namespace bn3d {
@@ -12,9 +14,9 @@ void set_threads(int threads);
 // process may run on now, nor than its control group had time for when the library was loaded.
 int usable_threads();
 
-// Lets the calling thread run wherever the process may: a new thread may run only where the one
-// that started it may, and MindSpore can bind that to one processor.
-void run_where_the_process_may();
+// Where the process may run, less the processor that the calling thread is on now; false where that
+// is nowhere or not known.
+bool beside_the_caller(cpu_set_t* set);
 
 // The processors whose time the process's control group has, rounded up, or 0 for no limit. `root`
 // comes before /proc and /sys, for tests.

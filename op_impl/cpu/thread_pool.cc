@@ -34,6 +34,7 @@ class ThreadPool {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       grow(job.threads() - 1);
+      leave_the_callers_processor();
       open_.push_back(&job);
       ++opened_;
     }
@@ -55,23 +56,35 @@ class ThreadPool {
     open_.erase(std::remove(open_.begin(), open_.end(), &job), open_.end());
   }
 
-  void grow(int workers) {
-    while (workers_ < workers) {
+  void grow(size_t workers) {
+    workers_.reserve(workers);
+    while (workers_.size() < workers) {
       try {
-        std::thread(&ThreadPool::serve, this, workers_ + 1).detach();
+        std::thread worker(&ThreadPool::serve, this, static_cast<int>(workers_.size()) + 1);
+        workers_.push_back(worker.native_handle());
+        worker.detach();
       } catch (const std::system_error& error) {
         tell(error);
         return;
       }
-      ++workers_;
+      CPU_ZERO(&allowed_);  // a new thread may run only where the one that started it may
     }
+  }
+
+  // MindSpore's threads wait by spinning. Where they keep all other processors busy, the system
+  // wakes a worker on the caller's own, and there it computes in the caller's place, not beside it.
+  void leave_the_callers_processor() {
+    cpu_set_t beside;
+    if (!beside_the_caller(&beside) || CPU_EQUAL(&beside, &allowed_)) return;
+    for (pthread_t worker : workers_) pthread_setaffinity_np(worker, sizeof beside, &beside);
+    allowed_ = beside;
   }
 
   void tell(const std::system_error& error) {
     if (told_) return;
     told_ = true;
     std::fprintf(stderr, "bn3d: the system starts no more threads (%s): %d compute\n", error.what(),
-                 workers_ + 1);
+                 static_cast<int>(workers_.size()) + 1);
   }
 
   // One that has fewer threads than others, so that calls share the workers.
@@ -86,7 +99,7 @@ class ThreadPool {
 
   void serve(int worker) {
     const DefaultFloatingPoint environment;
-    run_where_the_process_may();
+    pthread_setname_np(pthread_self(), "bn3d");
     std::unique_lock<std::mutex> lock(mutex_);
     while (true) {
       int share;
@@ -111,7 +124,8 @@ class ThreadPool {
   std::condition_variable wake_, done_;
   std::vector<Job*> open_;  // with parts that no thread has taken
   std::atomic<uint64_t> opened_{0};
-  int workers_ = 0;
+  std::vector<pthread_t> workers_;
+  cpu_set_t allowed_ = {};  // where the workers may run
   bool told_ = false;
 };
 

@@ -113,7 +113,30 @@ void join_an_open_call() {
   second.join();
 }
 
-// A caller that is bound to one processor binds neither the count nor the workers.
+void run_here_alone(int processor) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(processor, &one);
+  sched_setaffinity(0, sizeof one, &one);
+}
+
+// Of the workers of a call of sixteen threads, those that may run elsewhere than they are to.
+int workers_outside_of(const cpu_set_t& allowed) {
+  const std::thread::id caller = std::this_thread::get_id();
+  Event parts[16];
+  std::atomic<int> outside{0};
+  bn3d::parallel_for(16, 16, [&](int64_t part) {
+    parts[part].set();
+    for (Event& other : parts) other.wait("a part on each of sixteen threads");
+    cpu_set_t own;
+    sched_getaffinity(0, sizeof own, &own);
+    if (std::this_thread::get_id() != caller && !CPU_EQUAL(&own, &allowed)) ++outside;
+  });
+  return outside;
+}
+
+// A caller that is bound to one processor binds neither the count nor the workers, which leave that
+// processor to it, wherever it calls from.
 void use_the_processors_of_the_process() {
   cpu_set_t process;
   sched_getaffinity(0, sizeof process, &process);
@@ -123,27 +146,17 @@ void use_the_processors_of_the_process() {
   }
   const int usable = bn3d::usable_threads();
   std::thread([&] {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++i) {
-      if (CPU_ISSET(i, &process)) CPU_SET(i, &one);
-    }
-    sched_setaffinity(0, sizeof one, &one);
-    expect(bn3d::usable_threads() == usable, "a bound caller counts the process's processors");
-    // More threads than before: new ones.
-    const std::thread::id caller = std::this_thread::get_id();
-    Event parts[16];
-    std::atomic<int> bound{0};
-    bn3d::parallel_for(16, 16, [&](int64_t part) {
-      parts[part].set();
-      for (Event& other : parts) other.wait("a part on each of sixteen threads");
+    for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
+      if (!CPU_ISSET(processor, &process)) continue;
+      run_here_alone(processor);
+      expect(bn3d::usable_threads() == usable, "a bound caller counts the process's processors");
+      cpu_set_t others = process;
+      CPU_CLR(processor, &others);
+      expect(workers_outside_of(others) == 0, "workers run where the caller does not");
       cpu_set_t own;
       sched_getaffinity(0, sizeof own, &own);
-      if (std::this_thread::get_id() != caller && !CPU_EQUAL(&own, &process)) ++bound;
-    });
-    expect(bound == 0, "workers run where the process may");
-    sched_getaffinity(0, sizeof process, &process);
-    expect(CPU_EQUAL(&one, &process), "the caller stays bound");
+      expect(CPU_COUNT(&own) == 1 && CPU_ISSET(processor, &own), "the caller stays bound");
+    }
   }).join();
 }
 
