@@ -14,8 +14,9 @@ enum class Order { kFirstFirst, kLastFirst };
 // found again by a next call of equal size, best in the opposite order. An exception in a part is
 // rethrown here.
 //
-// Calls of several threads share the pool. Where the system starts no more threads, those
-// that there are compute, and stderr says so once.
+// Calls of several threads share the pool. Its threads leave the processor of the last caller to
+// that. Where the system starts no more threads, those that there are compute, and stderr says so
+// once.
 void parallel_for(int64_t parts, int threads, const std::function<void(int64_t)>& part,
                   Order order = Order::kFirstFirst);
 
