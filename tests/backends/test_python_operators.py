@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from bn3d.backends import python_operators
 from support.c_interface import BFLOAT16, DTYPES, call
@@ -35,6 +34,7 @@ def test_an_empty_volume():
 
 
 def test_bfloat16_is_rounded_as_by_pytorch(rng):
+    torch = pytest.importorskip("torch")
     values = rng.integers(0, 2**32, 10_000, dtype=np.uint64).astype(np.uint32).view(np.float32)
     ties = (np.arange(1000, dtype=np.uint32) << 16 | 0x8000).view(np.float32)
     values = np.concatenate([values, ties, np.float32([np.inf, -np.inf, np.nan, 3.4e38])])

@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -100,3 +101,19 @@ def test_the_lock_has_what_the_project_asks_for():
         name = canonicalize_name(requirement.name)
         if name not in ("bn3d", "torch"):
             assert locked[name] in requirement.specifier, requirement
+
+
+def test_the_core_needs_only_what_its_session_installs(noxfile, tmp_path):
+    for missing in ("matplotlib", "mkdocs", "nilearn", "sybil", "torch", "yaml"):
+        (tmp_path / f"{missing}.py").write_text("raise ModuleNotFoundError(__name__)\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider")
+    ran = subprocess.run(
+        [*command, *noxfile["CORE"]],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-2000:]
