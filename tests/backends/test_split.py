@@ -41,9 +41,20 @@ def on_ascend(ascend, monkeypatch):
     standin.use(ascend, monkeypatch)
 
 
+def needs_zeros(dtype):
+    """In PyNative mode they are the gradient of an output that nothing reads."""
+    if ms.get_context("mode") == ms.GRAPH_MODE:
+        return
+    try:
+        ms.ops.zeros((1,), getattr(ms, dtype)).asnumpy()
+    except TypeError:
+        pytest.skip(f"MindSpore {ms.__version__} has no Zeros of {dtype} on a CPU")
+
+
 @pytest.mark.usefixtures("on_ascend")
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_training_and_its_gradient(mode, dtype):
+    needs_zeros(dtype)
     x, dy = volumes(dtype=dtype)
     gamma, beta = vectors()
     layer = BatchNorm3d(3, gamma_init=ms.Tensor(gamma), beta_init=ms.Tensor(beta))

@@ -82,7 +82,7 @@ def test_decoys_that_are_noticed_together_only_are_noticed():
     class Together(Activated):
         def construct(self, x):
             first, second = self.norms[0](x), self.norms[1](2 * x)
-            both = np.isnan(first.asnumpy()).any() and np.isnan(second.asnumpy()).any()
+            both = float(np.isnan(first.asnumpy()).any() and np.isnan(second.asnumpy()).any())
             return self.relus[0](first) + self.relus[1](second) + both
 
     _, pairs, refused = ask(randomized(Together(2)))
