@@ -136,7 +136,8 @@ class ReadInAJitFunction(Base):
 
 
 class ReadInBytecode(Base):
-    @ms.jit(capture_mode="bytecode")
+    # MindSpore captures up to Python 3.11.
+    @ms.jit(capture_mode="bytecode" if sys.version_info < (3, 12) else "ast")
     def extra(self, x):
         return self.conv(x)
 

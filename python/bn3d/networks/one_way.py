@@ -27,6 +27,8 @@ class OneWay:
 
     def __enter__(self) -> OneWay:
         self._tracing = sys.gettrace()
+        # Python 3.12 traces opcodes if a frame has asked for them before tracing starts.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._follow)
         return self
 
@@ -37,15 +39,17 @@ class OneWay:
         if frame.f_globals.get("__name__", "").partition(".")[0] in OUTSIDE:
             return None
         code = frame.f_code
-        before: int | None = None
+        before = -1  # no instruction yet
         conditions = _conditions(code)
         frame.f_trace_opcodes = True
 
         def follow(frame: FrameType, event: str, argument: object) -> TraceFunction:
             nonlocal before
             if event == "opcode":
-                if before in conditions:
-                    place, straight_on, jumps_if = conditions[before]
+                # Python 3.12 traces EXTENDED_ARG and its jump, which are one condition.
+                condition = conditions.get(before)
+                if condition and condition is not conditions.get(frame.f_lasti):
+                    place, straight_on, jumps_if = condition
                     self._ways[code, place].add((frame.f_lasti != straight_on) == jumps_if)
                 before = frame.f_lasti
             return follow
@@ -74,9 +78,10 @@ def _conditions(code: CodeType) -> dict[int, tuple[tuple, int, bool]]:
         start = instruction.offset if start is None else start
         name = instruction.opname
         if name == "EXTENDED_ARG":
-            continue  # what follows it is not traced: the jump is seen here
+            continue  # until Python 3.11 what follows it is not traced: the jump is seen here
         if "JUMP" in name and "_IF_" in name and after.opname != "LOAD_ASSERTION_ERROR":
             place = (line, *(getattr(instruction, "positions", None) or (instruction.offset,)))
-            found[start] = place, after.offset, "TRUE" in name or "NOT_NONE" in name
+            condition = place, after.offset, "TRUE" in name or "NOT_NONE" in name
+            found[start] = found[instruction.offset] = condition
         start = None
     return found
