@@ -1,26 +1,37 @@
 // Bn3dApply: (x - mean) * multiplier + offset.
 #pragma once
 
-#include "channel.h"
+#include "channel_writer.h"
 
 namespace bn3d {
 namespace BN3D_ISA {
 
 template <typename T>
-void apply(const void* x_channel, void* y_channel, ChannelLayout layout, Range range,
-           const Affine& affine, bool streaming) {
+class Applied {
   using F = Compute<T>;
-  const Centered<F> center(affine.mean);
-  const F multiplier = number<F>(affine.multiplier), offset = number<F>(affine.offset);
-  for_each_run(layout, range, [&](int64_t start, int64_t count) {
-    const T* x = static_cast<const T*>(x_channel) + start;
-    T* y = static_cast<T*>(y_channel) + start;
-    map_run(y, count, streaming, [&](int64_t i, int64_t lanes) {
-      fetch_ahead(x + i, kLanes<F>);
-      return center(load_lanes(x + i, lanes)) * multiplier + offset;
-    });
-  });
-  if (streaming) stream_fence();
+
+ public:
+  BN3D_INLINE Applied(const void* x, const Affine& affine)
+      : x_(static_cast<const T*>(x)),
+        center_(affine.mean),
+        multiplier_(number<F>(affine.multiplier)),
+        offset_(number<F>(affine.offset)) {}
+
+  BN3D_INLINE Vector<F> operator()(int64_t i, int64_t lanes) const {
+    fetch_ahead(x_ + i, kLanes<F>);
+    return center_(load_lanes(x_ + i, lanes)) * multiplier_ + offset_;
+  }
+
+ private:
+  const T* x_;
+  Centered<F> center_;
+  F multiplier_, offset_;
+};
+
+template <typename T>
+void apply(const void* x, void* y, ChannelLayout layout, Range range, const Affine& affine,
+           bool streaming) {
+  write<T>(y, layout, range, streaming, Applied<T>(x, affine));
 }
 
 }  // namespace BN3D_ISA

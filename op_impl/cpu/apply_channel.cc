@@ -43,6 +43,14 @@ class Values {
 
 }  // namespace
 
+bool streams(const Volume& volume, const Affine& affine) {
+  return volume.streams() && !needs_double(volume, affine);
+}
+
+bool streams(const Volume& volume, const GradAffine& affine) {
+  return volume.streams() && !needs_double(volume, affine);
+}
+
 void apply_channel(const Volume& volume, const void* x, void* y, int64_t c, Range range,
                    const Affine& affine) {
   if (!needs_double(volume, affine)) {

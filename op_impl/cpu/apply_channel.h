@@ -9,4 +9,8 @@ void apply_channel(const Volume&, const void* x, void* y, int64_t c, Range, cons
 void grad_apply_channel(const Volume&, const void* dy, const void* x, void* dx, int64_t c, Range,
                         const GradAffine&);
 
+// Whether a kernel is to do it that streams, such as those that reduce another channel meanwhile.
+bool streams(const Volume&, const Affine&);
+bool streams(const Volume&, const GradAffine&);
+
 }  // namespace bn3d

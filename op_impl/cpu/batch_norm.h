@@ -3,6 +3,7 @@
 #pragma once
 
 #include "channel_vector.h"
+#include "schedule.h"
 #include "volume.h"
 
 namespace bn3d {

@@ -40,29 +40,28 @@ BN3D_INLINE bool is_constant(const T* values, int64_t count) {
 template <typename T, int kVolumes, typename Block>
 BN3D_INLINE void for_each_block(const T* const (&volumes)[kVolumes], ChannelLayout layout,
                                 Range range, Block block) {
-  const T* values[kVolumes] = {};
   constexpr int64_t kLongRun = kBlock / 4;
-  if (layout.slab >= kLongRun || layout.slabs == 1) {
-    for_each_run(layout, range, [&](int64_t offset, int64_t count) {
-      for (int64_t i = 0; i < count; i += kBlock) {
-        for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + offset + i;
-        block(values, smaller(kBlock, count - i));
-      }
-    });
-    return;
-  }
+  const bool in_place = layout.slab >= kLongRun || layout.slabs == 1;
   T buffers[kVolumes][kBlock];
-  for (int v = 0; v < kVolumes; ++v) values[v] = buffers[v];
-  for (int64_t begin = range.begin; begin < range.end; begin += kBlock) {
-    int64_t filled = 0;
-    for_each_run(layout, {begin, smaller(begin + kBlock, range.end)},
-                 [&](int64_t offset, int64_t count) {
-                   for (int v = 0; v < kVolumes; ++v) {
-                     memcpy(buffers[v] + filled, volumes[v] + offset, count * sizeof(T));
-                   }
-                   filled += count;
-                 });
-    block(values, filled);
+  int64_t count;
+  for (int64_t begin = range.begin; begin < range.end; begin += count) {
+    count = smaller(kBlock, range.end - begin);
+    const T* values[kVolumes];
+    if (in_place) {
+      const int64_t slab = begin / layout.slab, at = begin % layout.slab;
+      count = smaller(count, layout.slab - at);
+      for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + slab * layout.stride + at;
+    } else {
+      int64_t filled = 0;
+      for_each_run(layout, {begin, begin + count}, [&](int64_t offset, int64_t run) {
+        for (int v = 0; v < kVolumes; ++v) {
+          memcpy(buffers[v] + filled, volumes[v] + offset, run * sizeof(T));
+        }
+        filled += run;
+      });
+      for (int v = 0; v < kVolumes; ++v) values[v] = buffers[v];
+    }
+    block(values, count);
   }
 }
 
@@ -146,32 +145,6 @@ BN3D_INLINE void for_each_group(const T* const (&values)[kVolumes], int64_t coun
 template <typename T>
 BN3D_INLINE Vector<Compute<T>> load_nth(const T* group, int k) {
   return load(group + k * kLanes<Compute<T>>);
-}
-
-// Runs y[i] = compute(i) over a contiguous run, a vector at a time: compute(offset, lanes) gives
-// the vector that starts at `offset`, of which `lanes` are wanted.
-template <typename T, typename ComputeAt>
-BN3D_INLINE void map_run(T* y, int64_t count, bool streaming, ComputeAt compute) {
-  constexpr int kFull = kLanes<Compute<T>>;
-  int64_t i = 0;
-  const auto part = [&](int64_t lanes) {
-    const auto packed = pack(compute(i, lanes), y);
-    memcpy(y + i, &packed, lanes * sizeof(T));
-    i += lanes;
-  };
-  if (streaming) {
-    const uintptr_t misaligned = reinterpret_cast<uintptr_t>(y) % (kFull * sizeof(T));
-    if (misaligned) part(smaller(count, kFull - misaligned / sizeof(T)));
-#pragma GCC unroll 4
-    for (; i + kFull <= count; i += kFull) stream(y + i, pack(compute(i, kFull), y));
-  } else {
-#pragma GCC unroll 4
-    for (; i + kFull <= count; i += kFull) {
-      const auto packed = pack(compute(i, kFull), y);
-      memcpy(y + i, &packed, sizeof packed);
-    }
-  }
-  if (i < count) part(count - i);
 }
 
 // A full vector or the first lanes of one.

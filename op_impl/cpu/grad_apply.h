@@ -1,28 +1,40 @@
 // Bn3dGradApply: a * dy + b * (x - mean) + c.
 #pragma once
 
-#include "channel.h"
+#include "channel_writer.h"
 
 namespace bn3d {
 namespace BN3D_ISA {
 
 template <typename T>
-void grad_apply(const void* dy_channel, const void* x_channel, void* dx_channel,
-                ChannelLayout layout, Range range, const GradAffine& affine, bool streaming) {
+class GradApplied {
   using F = Compute<T>;
-  const Centered<F> center(affine.mean);
-  const F rstd = number<F>(affine.rstd), a = number<F>(affine.a);
-  const F b = number<F>(affine.b), c = number<F>(affine.c);
-  for_each_run(layout, range, [&](int64_t start, int64_t count) {
-    const T* dy = static_cast<const T*>(dy_channel) + start;
-    const T* x = static_cast<const T*>(x_channel) + start;
-    T* dx = static_cast<T*>(dx_channel) + start;
-    map_run(dx, count, streaming, [&](int64_t i, int64_t lanes) {
-      const Vector<F> normalized = center(load_lanes(x + i, lanes)) * rstd;
-      return load_lanes(dy + i, lanes) * a + normalized * b + c;
-    });
-  });
-  if (streaming) stream_fence();
+
+ public:
+  BN3D_INLINE GradApplied(const void* dy, const void* x, const GradAffine& affine)
+      : dy_(static_cast<const T*>(dy)),
+        x_(static_cast<const T*>(x)),
+        center_(affine.mean),
+        rstd_(number<F>(affine.rstd)),
+        a_(number<F>(affine.a)),
+        b_(number<F>(affine.b)),
+        c_(number<F>(affine.c)) {}
+
+  BN3D_INLINE Vector<F> operator()(int64_t i, int64_t lanes) const {
+    const Vector<F> normalized = center_(load_lanes(x_ + i, lanes)) * rstd_;
+    return load_lanes(dy_ + i, lanes) * a_ + normalized * b_ + c_;
+  }
+
+ private:
+  const T *dy_, *x_;
+  Centered<F> center_;
+  F rstd_, a_, b_, c_;
+};
+
+template <typename T>
+void grad_apply(const void* dy, const void* x, void* dx, ChannelLayout layout, Range range,
+                const GradAffine& affine, bool streaming) {
+  write<T>(dx, layout, range, streaming, GradApplied<T>(dy, x, affine));
 }
 
 }  // namespace BN3D_ISA

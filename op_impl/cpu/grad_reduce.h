@@ -2,6 +2,7 @@
 #pragma once
 
 #include "channel.h"
+#include "grad_apply.h"
 
 namespace bn3d {
 namespace BN3D_ISA {
@@ -23,12 +24,13 @@ void grad_reduce_block_wide(const T* dy, const T* x, int64_t count, double mean,
   add(block, sums);
 }
 
-template <typename T>
+template <typename T, typename Beside>
 BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count, Compute<T> center,
-                                   GradSums* sums) {
+                                   GradSums* sums, Beside& beside) {
   using F = Compute<T>;
   PartialSums<F> sum, product;
-  for_each_group(dy_and_x, count, F{0}, [&](const auto* const* at) {
+  for_each_group(dy_and_x, count, F{0}, [&](const auto* const* at) BN3D_INLINE_LAMBDA {
+    beside.some();
     for (int k = 0; k < sum.kVectors; ++k) {
       const Vector<F> dy = load_nth(at[0], k);
       sum.parts[k] += dy;
@@ -46,17 +48,35 @@ BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count,
   add({sum_total, product_total}, sums);
 }
 
-template <typename T>
-GradSums grad_reduce(const void* dy, const void* x, ChannelLayout layout, Range range,
-                     double mean) {
+template <typename T, typename Beside>
+BN3D_INLINE GradSums grad_reduce_beside(const void* dy, const void* x, ChannelLayout layout,
+                                        Range range, double mean, Beside& beside) {
   // About a mean that float holds, a difference that is exact near it; the rest follows once.
   const Compute<T> center = number<Compute<T>>(mean);
   GradSums sums = {};
   const T* const volumes[] = {static_cast<const T*>(dy), static_cast<const T*>(x)};
-  for_each_block(volumes, layout, range, [&](const T* const(&values)[2], int64_t count) {
-    grad_reduce_block(values, count, center, &sums);
-  });
+  for_each_block(volumes, layout, range,
+                 [&](const T* const(&values)[2], int64_t count) BN3D_INLINE_LAMBDA {
+                   grad_reduce_block(values, count, center, &sums, beside);
+                 });
   sums.dy_centered -= (mean - center) * sums.dy;
+  return sums;
+}
+
+template <typename T>
+GradSums grad_reduce(const void* dy, const void* x, ChannelLayout layout, Range range,
+                     double mean) {
+  Nothing nothing;
+  return grad_reduce_beside<T>(dy, x, layout, range, mean, nothing);
+}
+
+template <typename T>
+GradSums grad_reduce_and_apply(const void* dy, const void* x, ChannelLayout layout, Range range,
+                               double mean, const GradApplyTask& other) {
+  ChannelWriter<T, true, GradApplied<T>> writer(other.dx, layout, other.range,
+                                                {other.dy, other.x, other.affine});
+  const GradSums sums = grad_reduce_beside<T>(dy, x, layout, range, mean, writer);
+  writer.rest();
   return sums;
 }
 

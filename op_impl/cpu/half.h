@@ -7,6 +7,7 @@
 #include <cstring>
 
 #define BN3D_INLINE inline __attribute__((always_inline))
+#define BN3D_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace bn3d {
 namespace BN3D_ISA {

@@ -34,7 +34,7 @@ void gradient_inference(const Volume& volume, const void* dy, const void* x, Sav
     dgamma.set(c, sums.dy_centered * saved.rstd[c]);
     dbeta.set(c, sums.dy);
   };
-  reduce_then_apply<GradSums>(volume, reduce_and_apply, finish, [](int64_t, Range) {});
+  reduce_all<GradSums>(volume, reduce_and_apply, finish);
 }
 
 }  // namespace bn3d

@@ -10,7 +10,9 @@ namespace bn3d {
 namespace BN3D_ISA {
 
 template <typename T>
-constexpr Kernels kKernelsOf = {reduce<T>, apply<T>, grad_reduce<T>, grad_apply<T>};
+constexpr Kernels kKernelsOf = {reduce<T>,           apply<T>,
+                                grad_reduce<T>,      grad_apply<T>,
+                                reduce_and_apply<T>, grad_reduce_and_apply<T>};
 
 // In the order of DType.
 extern const Kernels kKernels[kDTypes] = {kKernelsOf<float>, kKernelsOf<Half>, kKernelsOf<BFloat16>,

@@ -44,17 +44,38 @@ struct GradAffine {
   double mean, rstd, a, b, c;
 };
 
+// What an apply kernel is to do, for one that does it beside a reduction.
+struct ApplyTask {
+  const void* x;
+  void* y;
+  Range range;
+  Affine affine;
+};
+
+struct GradApplyTask {
+  const void *dy, *x;
+  void* dx;
+  Range range;
+  GradAffine affine;
+};
+
 // Blocks are reduced one by one into double, so a range that starts at a multiple of kBlock
 // gives the same sums whoever reduces it. A block of float fits in L1 twice.
 constexpr int64_t kBlock = 2048;
 
-// `stream` writes past the caches: right for outputs that are larger than they are.
+// `stream` writes past the caches: right for outputs that are larger than they are. The kernels
+// of two operators at once reduce one channel and apply to another, which they stream. Memory
+// reads for one and writes for the other at the same time, so both take little longer than one.
 struct Kernels {
   ShiftedSums (*reduce)(const void* x, ChannelLayout, Range, double shift);
   void (*apply)(const void* x, void* y, ChannelLayout, Range, const Affine&, bool stream);
   GradSums (*grad_reduce)(const void* dy, const void* x, ChannelLayout, Range, double mean);
   void (*grad_apply)(const void* dy, const void* x, void* dx, ChannelLayout, Range,
                      const GradAffine&, bool stream);
+  ShiftedSums (*reduce_and_apply)(const void* x, ChannelLayout, Range, double shift,
+                                  const ApplyTask& other);
+  GradSums (*grad_reduce_and_apply)(const void* dy, const void* x, ChannelLayout, Range,
+                                    double mean, const GradApplyTask& other);
 };
 
 // Kernels for the best instruction set of this processor that this library was built with.

@@ -4,14 +4,10 @@
 
 namespace bn3d {
 
-namespace {
-void nothing(int64_t, Range) {}
-}  // namespace
-
 void reduce(const Volume& volume, const void* x, ChannelVector shift, ChannelVector sum,
             ChannelVector square_sum) {
   const Kernels& kernel = kernels(volume.dtype);
-  reduce_then_apply<ShiftedSums>(
+  reduce_all<ShiftedSums>(
       volume,
       [&](int64_t c, Range range) {
         return kernel.reduce(volume.channel(x, c), volume.layout(), range, shift.get(c));
@@ -19,8 +15,7 @@ void reduce(const Volume& volume, const void* x, ChannelVector shift, ChannelVec
       [&](int64_t c, const ShiftedSums& sums) {
         sum.set(c, sums.sum);
         square_sum.set(c, sums.square_sum);
-      },
-      nothing);
+      });
 }
 
 void apply(const Volume& volume, const void* x, ChannelVector mean, ChannelVector multiplier,
@@ -33,7 +28,7 @@ void apply(const Volume& volume, const void* x, ChannelVector mean, ChannelVecto
 void grad_reduce(const Volume& volume, const void* dy, const void* x, ChannelVector mean,
                  ChannelVector sum_dy, ChannelVector sum_dy_centered) {
   const Kernels& kernel = kernels(volume.dtype);
-  reduce_then_apply<GradSums>(
+  reduce_all<GradSums>(
       volume,
       [&](int64_t c, Range range) {
         return kernel.grad_reduce(volume.channel(dy, c), volume.channel(x, c), volume.layout(),
@@ -42,8 +37,7 @@ void grad_reduce(const Volume& volume, const void* dy, const void* x, ChannelVec
       [&](int64_t c, const GradSums& sums) {
         sum_dy.set(c, sums.dy);
         sum_dy_centered.set(c, sums.dy_centered);
-      },
-      nothing);
+      });
 }
 
 void grad_apply(const Volume& volume, const void* dy, const void* x, ChannelVector mean,

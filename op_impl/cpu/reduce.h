@@ -1,6 +1,7 @@
 // Bn3dReduce: sum(x - shift) and sum((x - shift)^2).
 #pragma once
 
+#include "apply.h"
 #include "channel.h"
 
 namespace bn3d {
@@ -28,10 +29,12 @@ void reduce_block_wide(const T* x, int64_t count, double shift, ShiftedSums* sum
   add(block, sums);
 }
 
-template <typename T>
-BN3D_INLINE ShiftedSums sums_about(const T* const (&x)[1], int64_t count, Compute<T> center) {
+template <typename T, typename Beside>
+BN3D_INLINE ShiftedSums sums_about(const T* const (&x)[1], int64_t count, Compute<T> center,
+                                   Beside& beside) {
   PartialSums<Compute<T>> sum, squares;
-  for_each_group(x, count, center, [&](const auto* const* at) {
+  for_each_group(x, count, center, [&](const auto* const* at) BN3D_INLINE_LAMBDA {
+    beside.some();
     for (int k = 0; k < sum.kVectors; ++k) {
       const Vector<Compute<T>> d = load_nth(at[0], k) - center;
       sum.parts[k] += d;
@@ -48,7 +51,7 @@ BN3D_INLINE Compute<T> first_center(const T* x, int64_t count) {
   PartialSums<Compute<T>> from_first;
   const T* const group[] = {x};
   const int64_t some = smaller(count, from_first.kWidth);
-  for_each_group(group, some, first, [&](const auto* const* at) {
+  for_each_group(group, some, first, [&](const auto* const* at) BN3D_INLINE_LAMBDA {
     for (int k = 0; k < from_first.kVectors; ++k) from_first.parts[k] += load_nth(at[0], k) - first;
   });
   return static_cast<Compute<T>>(first + from_first.total() / some);
@@ -58,15 +61,16 @@ BN3D_INLINE Compute<T> first_center(const T* x, int64_t count) {
 // the channel's shift is away (a corner of zeros in a CT volume); double brings them to `shift`.
 // The center of the block before does as a rule. Where it does not, the block, which is in cache
 // now, is summed again about its own mean.
-template <typename T>
+template <typename T, typename Beside>
 BN3D_INLINE void reduce_block(const T* const (&x)[1], int64_t count, double shift,
-                              Compute<T>* center, ShiftedSums* sums) {
+                              Compute<T>* center, ShiftedSums* sums, Beside& beside) {
   using F = Compute<T>;
-  ShiftedSums block = sums_about(x, count, *center);
+  ShiftedSums block = sums_about(x, count, *center, beside);
   // At most half a standard deviation away.
+  Nothing nothing;
   if (!(4 * block.sum * block.sum <= count * block.square_sum)) {
     *center = static_cast<F>(*center + block.sum / count);
-    block = sums_about(x, count, *center);
+    block = sums_about(x, count, *center, nothing);
   }
   if (!in_range(block.square_sum, count)) return reduce_block_wide(x[0], count, shift, sums);
   const double away = *center - shift;
@@ -74,17 +78,34 @@ BN3D_INLINE void reduce_block(const T* const (&x)[1], int64_t count, double shif
       sums);
 }
 
-template <typename T>
-ShiftedSums reduce(const void* x, ChannelLayout layout, Range range, double shift) {
+template <typename T, typename Beside>
+BN3D_INLINE ShiftedSums reduce_beside(const void* x, ChannelLayout layout, Range range,
+                                      double shift, Beside& beside) {
   ShiftedSums sums = {};
   Compute<T> center = 0;
   bool first = true;
   const T* const volumes[] = {static_cast<const T*>(x)};
-  for_each_block(volumes, layout, range, [&](const T* const(&values)[1], int64_t count) {
-    if (first) center = first_center(values[0], count);
-    first = false;
-    reduce_block(values, count, shift, &center, &sums);
-  });
+  for_each_block(volumes, layout, range,
+                 [&](const T* const(&values)[1], int64_t count) BN3D_INLINE_LAMBDA {
+                   if (first) center = first_center(values[0], count);
+                   first = false;
+                   reduce_block(values, count, shift, &center, &sums, beside);
+                 });
+  return sums;
+}
+
+template <typename T>
+ShiftedSums reduce(const void* x, ChannelLayout layout, Range range, double shift) {
+  Nothing nothing;
+  return reduce_beside<T>(x, layout, range, shift, nothing);
+}
+
+template <typename T>
+ShiftedSums reduce_and_apply(const void* x, ChannelLayout layout, Range range, double shift,
+                             const ApplyTask& other) {
+  ChannelWriter<T, true, Applied<T>> writer(other.y, layout, other.range, {other.x, other.affine});
+  const ShiftedSums sums = reduce_beside<T>(x, layout, range, shift, writer);
+  writer.rest();
   return sums;
 }
 

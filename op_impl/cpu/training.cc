@@ -63,11 +63,23 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
       update(parameters.moving_variance, c, parameters.momentum, variance * unbiasing);
     }
   };
-  const auto apply = [&](int64_t c, Range range) {
-    const double multiplier = saved.gamma[c] * saved.rstd[c];
-    apply_channel(volume, x, y, c, range, {saved.mean[c], multiplier, parameters.beta.get(c)});
+  const auto affine = [&](int64_t c) {
+    return Affine{saved.mean[c], saved.gamma[c] * saved.rstd[c], parameters.beta.get(c)};
   };
-  reduce_then_apply<ShiftedSums>(volume, reduce, finish, apply);
+  const auto apply = [&](int64_t c, Range range) {
+    apply_channel(volume, x, y, c, range, affine(c));
+  };
+  const auto reduce_and_apply = [&](int64_t c, int64_t other, Range range) {
+    if (!streams(volume, affine(other))) {
+      apply(other, range);
+      return reduce(c, range);
+    }
+    const void* channel = volume.channel(x, c);
+    return kernel.reduce_and_apply(
+        channel, volume.layout(), range, first_value(volume, channel),
+        {volume.channel(x, other), volume.channel(y, other), range, affine(other)});
+  };
+  reduce_then_apply<ShiftedSums>(volume, reduce, finish, apply, reduce_and_apply);
 }
 
 void gradient_training(const Volume& volume, const void* dy, const void* x, Saved saved, void* dx,
@@ -90,7 +102,17 @@ void gradient_training(const Volume& volume, const void* dy, const void* x, Save
   const auto apply = [&](int64_t c, Range range) {
     grad_apply_channel(volume, dy, x, dx, c, range, affine[c]);
   };
-  reduce_then_apply<GradSums>(volume, reduce, finish, apply);
+  const auto reduce_and_apply = [&](int64_t c, int64_t other, Range range) {
+    if (!streams(volume, affine[other])) {
+      apply(other, range);
+      return reduce(c, range);
+    }
+    return kernel.grad_reduce_and_apply(volume.channel(dy, c), volume.channel(x, c),
+                                        volume.layout(), range, saved.mean[c],
+                                        {volume.channel(dy, other), volume.channel(x, other),
+                                         volume.channel(dx, other), range, affine[other]});
+  };
+  reduce_then_apply<GradSums>(volume, reduce, finish, apply, reduce_and_apply);
 }
 
 }  // namespace bn3d

@@ -1,0 +1,101 @@
+// Writing one channel's values: all at once, or some at a time beside the reduction of another.
+#pragma once
+
+#include "channel.h"
+
+namespace bn3d {
+namespace BN3D_ISA {
+
+// Writes y[i] = compute(i, lanes) for a range of a channel's values: compute gives the vector that
+// starts at element i, of which `lanes` are wanted. Streaming writes go past the caches.
+template <typename T, bool kStreaming, typename ComputeAt>
+class ChannelWriter {
+  using F = Compute<T>;
+  static constexpr int kVector = kLanes<F>, kGroup = PartialSums<F>::kWidth;
+
+ public:
+  BN3D_INLINE ChannelWriter(void* y, ChannelLayout layout, Range range, ComputeAt compute)
+      : y_(static_cast<T*>(y)),
+        layout_(layout),
+        compute_(compute),
+        slab_(range.begin / layout.slab),
+        skipped_(range.begin % layout.slab),
+        left_(range.end - range.begin) {
+    next_run();
+  }
+
+  // As many values as a reduction takes in at a time; fewer at the end of a run.
+  BN3D_INLINE void some() {
+    if (end_ - at_ < kGroup) return rest_of_run();
+#pragma GCC unroll 16
+    for (int k = 0; k < kGroup; k += kVector) vector(at_ + k);
+    at_ += kGroup;
+  }
+
+  BN3D_INLINE void rest() {
+    while (at_ < end_ || left_ > 0) some();
+    if constexpr (kStreaming) stream_fence();
+  }
+
+ private:
+  BN3D_INLINE void vector(int64_t i) {
+    const auto packed = pack(compute_(i, kVector), y_);
+    if constexpr (kStreaming) {
+      stream(y_ + i, packed);
+    } else {
+      memcpy(y_ + i, &packed, sizeof packed);
+    }
+  }
+
+  BN3D_INLINE void part(int64_t lanes) {
+    const auto packed = pack(compute_(at_, lanes), y_);
+    memcpy(y_ + at_, &packed, lanes * sizeof(T));
+    at_ += lanes;
+  }
+
+  BN3D_INLINE void rest_of_run() {
+    for (; end_ - at_ >= kVector; at_ += kVector) vector(at_);
+    if (at_ < end_) part(end_ - at_);
+    next_run();
+  }
+
+  BN3D_INLINE void next_run() {
+    if (left_ == 0) return;
+    const int64_t count = smaller(left_, layout_.slab - skipped_);
+    at_ = slab_ * layout_.stride + skipped_;
+    end_ = at_ + count;
+    left_ -= count;
+    skipped_ = 0;
+    ++slab_;
+    if constexpr (kStreaming) {
+      constexpr int kAligned = kVector * sizeof(T);
+      const uintptr_t misaligned = reinterpret_cast<uintptr_t>(y_ + at_) % kAligned;
+      if (misaligned) part(smaller(count, (kAligned - misaligned) / sizeof(T)));
+    }
+  }
+
+  T* y_;
+  ChannelLayout layout_;
+  ComputeAt compute_;
+  int64_t slab_, skipped_, left_;  // of the runs after this one
+  int64_t at_ = 0, end_ = 0;       // in this run
+};
+
+// Writes a whole range.
+template <typename T, typename ComputeAt>
+BN3D_INLINE void write(void* y, ChannelLayout layout, Range range, bool streaming,
+                       ComputeAt compute) {
+  if (streaming) {
+    ChannelWriter<T, true, ComputeAt>(y, layout, range, compute).rest();
+  } else {
+    ChannelWriter<T, false, ComputeAt>(y, layout, range, compute).rest();
+  }
+}
+
+// What a reduction that runs alone has beside it.
+struct Nothing {
+  BN3D_INLINE void some() {}
+};
+
+}  // namespace BN3D_ISA
+}  // namespace bn3d

@@ -1,0 +1,124 @@
+// How a call's work on a volume is shared out over threads, and in what order.
+#pragma once
+
+#include <vector>
+
+#include "processors.h"
+#include "thread_pool.h"
+#include "volume.h"
+
+namespace bn3d {
+
+// Work that is not worth a second thread.
+constexpr int64_t kSerialBytes = int64_t{64} << 10;
+
+inline int threads_for(const Volume& volume) {
+  return volume.bytes() <= kSerialBytes ? 1 : usable_threads();
+}
+
+// Small channels go in groups, so that a part of the work is worth its scheduling.
+inline int64_t channels_together(const Volume& volume) {
+  constexpr int64_t kWorthwhile = 32 << 10;
+  return 1 + kWorthwhile / (volume.channel_bytes() + 1);
+}
+
+inline void operator+=(ShiftedSums& sums, const ShiftedSums& more) {
+  sums.sum += more.sum;
+  sums.square_sum += more.square_sum;
+}
+
+inline void operator+=(GradSums& sums, const GradSums& more) {
+  sums.dy += more.dy;
+  sums.dy_centered += more.dy_centered;
+}
+
+// Runs apply(c, range) over all values of all channels.
+template <typename Apply>
+void apply_all(const Volume& volume, Apply apply) {
+  const int64_t group = channels_together(volume), per_channel = chunks(volume);
+  const int64_t groups = (volume.channels + group - 1) / group;
+  parallel_for(groups * per_channel, threads_for(volume), [&](int64_t part) {
+    const int64_t first = part / per_channel * group;
+    for (int64_t c = first; c < first + group && c < volume.channels; ++c) {
+      apply(c, chunk_range(volume, part % per_channel));
+    }
+  });
+}
+
+// Runs finish(c, sum of reduce(c, range) over the channel's chunks) for all channels.
+template <typename Sums, typename Reduce, typename Finish>
+void reduce_all(const Volume& volume, Reduce reduce, Finish finish) {
+  const int64_t per_channel = chunks(volume);
+  std::vector<Sums> sums(volume.channels * per_channel);
+  apply_all(volume, [&](int64_t c, Range range) {
+    sums[c * per_channel + range.begin / kChunk] = reduce(c, range);
+  });
+  for (int64_t c = 0; c < volume.channels; ++c) {
+    Sums total = {};
+    for (int64_t i = 0; i < per_channel; ++i) total += sums[c * per_channel + i];
+    finish(c, total);
+  }
+}
+
+// Runs, for each channel c, reduce(c, range) over its chunks, then finish(c, sum of the chunks'
+// sums), then apply(c, range) over the chunks again. reduce_and_apply(c, other, range) is to do the
+// one for c and the other for a channel whose sums are there.
+//
+// Channels that caches hold stay each with a thread, last chunks first the second time: those may
+// still be in the thread's own cache. Of others, and of a few, the threads share the chunks, of so
+// many channels at a time that all have enough to do.
+template <typename Sums, typename Reduce, typename Finish, typename Apply, typename ReduceAndApply>
+void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply apply,
+                       ReduceAndApply reduce_and_apply) {
+  const int threads = threads_for(volume);
+  const int64_t per_channel = chunks(volume), channels = volume.channels;
+
+  // Threads that the last round leaves idle cost at most a tenth of the work.
+  const int64_t rounds = (channels + threads - 1) / threads;
+  const bool balanced = (rounds * threads - channels) * 10 <= channels;
+  if (balanced && !volume.streams()) {
+    const int64_t group = channels_together(volume);
+    parallel_for((channels + group - 1) / group, threads, [&](int64_t part) {
+      for (int64_t c = part * group; c < (part + 1) * group && c < channels; ++c) {
+        Sums sums = {};
+        for (int64_t i = 0; i < per_channel; ++i) sums += reduce(c, chunk_range(volume, i));
+        finish(c, sums);
+        for (int64_t i = per_channel - 1; i >= 0; --i) apply(c, chunk_range(volume, i));
+      }
+    });
+    return;
+  }
+
+  constexpr int64_t kStepBytes = 1 << 20;
+  const int64_t together =
+      1 + 4 * threads / (per_channel + 1) + kStepBytes / (volume.channel_bytes() + 1);
+  std::vector<Sums> sums(together * per_channel);
+  int64_t applied = 0, reduced = 0;  // channels
+  for (bool forward = true; applied < channels; forward = !forward) {
+    const int64_t to_apply = (reduced - applied) * per_channel;
+    const int64_t next = reduced + together < channels ? reduced + together : channels;
+    const int64_t to_reduce = (next - reduced) * per_channel;
+    const auto part_of_step = [&](int64_t part) {
+      const int64_t c = part / per_channel;
+      const Range range = chunk_range(volume, part % per_channel);
+      if (part >= to_reduce) {
+        apply(applied + c, range);
+      } else if (part >= to_apply) {
+        sums[part] = reduce(reduced + c, range);
+      } else {
+        sums[part] = reduce_and_apply(reduced + c, applied + c, range);
+      }
+    };
+    parallel_for(to_apply > to_reduce ? to_apply : to_reduce, threads, part_of_step,
+                 forward ? Order::kFirstFirst : Order::kLastFirst);
+    for (int64_t c = reduced; c < next; ++c) {
+      Sums total = {};
+      for (int64_t i = 0; i < per_channel; ++i) total += sums[(c - reduced) * per_channel + i];
+      finish(c, total);
+    }
+    applied = reduced;
+    reduced = next;
+  }
+}
+
+}  // namespace bn3d
