@@ -14,8 +14,8 @@ class Applied {
   BN3D_INLINE Applied(const void* x, const Affine& affine)
       : x_(static_cast<const T*>(x)),
         center_(affine.mean),
-        multiplier_(number<F>(affine.multiplier)),
-        offset_(number<F>(affine.offset)) {}
+        multiplier_(all<F>(affine.multiplier)),
+        offset_(all<F>(affine.offset)) {}
 
   BN3D_INLINE Vector<F> operator()(int64_t i, int64_t lanes) const {
     fetch_ahead(x_ + i, kLanes<F>);
@@ -25,7 +25,7 @@ class Applied {
  private:
   const T* x_;
   Centered<F> center_;
-  F multiplier_, offset_;
+  Vector<F> multiplier_, offset_;
 };
 
 template <typename T>

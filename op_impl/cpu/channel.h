@@ -153,12 +153,19 @@ BN3D_INLINE Vector<Compute<T>> load_lanes(const T* p, int64_t lanes) {
   return lanes == kLanes<Compute<T>> ? load(p) : load_part(p, lanes);
 }
 
+// The same scalar in all lanes.
+template <typename F>
+BN3D_INLINE Vector<F> all(double value) {
+  return Vector<F>{} + number<F>(value);
+}
+
 // x - mean for a mean in double: the first subtraction is exact near the mean, the second
 // brings in the digits of it that F cannot hold.
 template <typename F>
 struct Centered {
-  F high, low;
-  BN3D_INLINE explicit Centered(double mean) : high(number<F>(mean)), low(number<F>(mean - high)) {}
+  Vector<F> high, low;
+  BN3D_INLINE explicit Centered(double mean)
+      : high(all<F>(mean)), low(all<F>(mean - number<F>(mean))) {}
   BN3D_INLINE Vector<F> operator()(Vector<F> x) const { return (x - high) - low; }
 };
 

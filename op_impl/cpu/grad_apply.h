@@ -15,10 +15,10 @@ class GradApplied {
       : dy_(static_cast<const T*>(dy)),
         x_(static_cast<const T*>(x)),
         center_(affine.mean),
-        rstd_(number<F>(affine.rstd)),
-        a_(number<F>(affine.a)),
-        b_(number<F>(affine.b)),
-        c_(number<F>(affine.c)) {}
+        rstd_(all<F>(affine.rstd)),
+        a_(all<F>(affine.a)),
+        b_(all<F>(affine.b)),
+        c_(all<F>(affine.c)) {}
 
   BN3D_INLINE Vector<F> operator()(int64_t i, int64_t lanes) const {
     const Vector<F> normalized = center_(load_lanes(x_ + i, lanes)) * rstd_;
@@ -28,7 +28,7 @@ class GradApplied {
  private:
   const T *dy_, *x_;
   Centered<F> center_;
-  F rstd_, a_, b_, c_;
+  Vector<F> rstd_, a_, b_, c_;
 };
 
 template <typename T>
