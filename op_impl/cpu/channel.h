@@ -65,6 +65,18 @@ BN3D_INLINE void for_each_block(const T* const (&volumes)[kVolumes], ChannelLayo
   }
 }
 
+// Adds lane i to lane i + n for n = kCount/2, ..., 1.
+template <typename F, int kCount>
+BN3D_INLINE F sum_of_lanes(const typename Lanes<F, kCount>::type& v) {
+  if constexpr (kCount == 2) {
+    return v[0] + v[1];
+  } else {
+    typename Lanes<F, kCount / 2>::type halves[2];
+    memcpy(halves, &v, sizeof v);
+    return sum_of_lanes<F, kCount / 2>(halves[0] + halves[1]);
+  }
+}
+
 // A sum in kWidth interleaved parts, whatever the vector length, so that every instruction set
 // rounds alike.
 template <typename F>
@@ -89,14 +101,18 @@ struct PartialSums {
     for (int n = kWideVectors / 2; n > 0; n /= 2) {
       for (int k = 0; k < n; ++k) wide[k] += wide[k + n];
     }
-    Vector<double> sums = wide[0];
-    if constexpr (kLanes<double> >= 8) {
-      for (int i = 0; i < 4; ++i) sums[i] += sums[i + 4];
+    return sum_of_lanes<double, kLanes<double>>(wide[0]);
+  }
+
+  // The same in F: sooner there.
+  BN3D_INLINE F rough_total() const {
+    Vector<F> sums[kVectors];
+    for (int k = 0; k < kVectors; ++k) sums[k] = parts[k];
+#pragma GCC unroll 4
+    for (int n = kVectors / 2; n > 0; n /= 2) {
+      for (int k = 0; k < n; ++k) sums[k] += sums[k + n];
     }
-    if constexpr (kLanes<double> >= 4) {
-      for (int i = 0; i < 2; ++i) sums[i] += sums[i + 2];
-    }
-    return sums[0] + sums[1];
+    return sum_of_lanes<F, kLanes<F>>(sums[0]);
   }
 };
 

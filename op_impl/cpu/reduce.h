@@ -44,7 +44,7 @@ BN3D_INLINE ShiftedSums sums_about(const T* const (&x)[1], int64_t count, Comput
   return {sum.total(), squares.total()};
 }
 
-// The mean of the first values of a block, exact where they are all the same.
+// The mean of the first values of a block, all but exactly, and exact where all are the same.
 template <typename T>
 BN3D_INLINE Compute<T> first_center(const T* x, int64_t count) {
   const Compute<T> first = element(x[0]);
@@ -54,7 +54,7 @@ BN3D_INLINE Compute<T> first_center(const T* x, int64_t count) {
   for_each_group(group, some, first, [&](const auto* const* at) BN3D_INLINE_LAMBDA {
     for (int k = 0; k < from_first.kVectors; ++k) from_first.parts[k] += load_nth(at[0], k) - first;
   });
-  return static_cast<Compute<T>>(first + from_first.total() / some);
+  return first + from_first.rough_total() * (Compute<T>{1} / some);
 }
 
 // Squares are summed about a center near the block's own mean, so they do not cancel however far

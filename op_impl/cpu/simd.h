@@ -25,15 +25,16 @@
 namespace bn3d {
 namespace BN3D_ISA {
 
-template <typename F>
-struct VectorOf {
-  typedef F type __attribute__((vector_size(BN3D_VECTOR_BYTES)));
+template <typename F, int kCount>
+struct Lanes {
+  typedef F type __attribute__((vector_size(kCount * sizeof(F))));
 };
-template <typename F>
-using Vector = typename VectorOf<F>::type;
 
 template <typename F>
 constexpr int kLanes = BN3D_VECTOR_BYTES / sizeof(F);
+
+template <typename F>
+using Vector = typename Lanes<F, kLanes<F>>::type;
 
 // Arithmetic type of an element type.
 template <typename T>
