@@ -1,4 +1,4 @@
-// The choice of an instruction set, made once when the library is loaded.
+// What is chosen for this processor, once when the library is loaded.
 #include <cstdlib>
 #include <cstring>
 
@@ -58,9 +58,19 @@ const Choice& choice() {
   return chosen;
 }
 
+int64_t streamed_from() {
+  const char* wanted = std::getenv("BN3D_STREAMED_BYTES");
+  return wanted == nullptr || *wanted == '\0' ? int64_t{16} << 20 : std::atoll(wanted);
+}
+
 }  // namespace
 
 const Kernels& kernels(DType dtype) { return choice().kernels[static_cast<int>(dtype)]; }
+
+int64_t streamed_bytes() {
+  static const int64_t bytes = streamed_from();
+  return bytes;
+}
 
 const char* instruction_set() { return choice().name; }
 

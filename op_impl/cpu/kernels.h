@@ -82,6 +82,10 @@ struct Kernels {
 // The environment variable BN3D_ISA (baseline, avx2, avx512) lowers the choice, for tests.
 const Kernels& kernels(DType dtype);
 
+// Volumes of so many bytes and more are written past the caches. The environment variable
+// BN3D_STREAMED_BYTES says another number, for tests.
+int64_t streamed_bytes();
+
 // Name of the chosen instruction set: "baseline", "avx2" or "avx512".
 const char* instruction_set();
 

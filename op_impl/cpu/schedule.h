@@ -89,9 +89,8 @@ void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply
     return;
   }
 
-  constexpr int64_t kStepBytes = 1 << 20;
   const int64_t together =
-      1 + 4 * threads / (per_channel + 1) + kStepBytes / (volume.channel_bytes() + 1);
+      1 + 4 * threads / (per_channel + 1) + streamed_bytes() / 16 / (volume.channel_bytes() + 1);
   std::vector<Sums> sums(together * per_channel);
   int64_t applied = 0, reduced = 0;  // channels
   for (bool forward = true; applied < channels; forward = !forward) {

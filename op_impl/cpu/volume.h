@@ -28,9 +28,7 @@ struct Volume {
 
   // Outputs that exceed the caches are written past them: they would be evicted anyway, after
   // having cost a read for ownership and the eviction of inputs.
-  bool streams() const { return bytes() >= kStreamedBytes; }
-
-  static constexpr int64_t kStreamedBytes = int64_t{16} << 20;
+  bool streams() const { return bytes() >= streamed_bytes(); }
 };
 
 // A channel's values are reduced chunk by chunk and the chunks' sums are added in their order,

@@ -3,6 +3,7 @@
 `scripts/sanitize.sh`, `scripts/fuzz.sh` and `scripts/test_aarch64.sh` do more with it.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -28,17 +29,18 @@ def driver(tmp_path_factory):
     return program
 
 
-def test_every_entry_point_against_plain_loops_on_every_instruction_set(driver):
+def test_every_entry_point_against_plain_loops_streaming_or_not_on_every_instruction_set(driver):
     digests = {}
-    for isa in ("baseline", library.load().instruction_set):
+    best = library.load().instruction_set
+    for isa, streamed in itertools.product(("baseline", best), ("", "0")):
         ran = subprocess.run(
             [str(driver), str(library.load().path)],
-            env={**os.environ, "BN3D_ISA": isa},
+            env={**os.environ, "BN3D_ISA": isa, "BN3D_STREAMED_BYTES": streamed},
             capture_output=True,
             text=True,
             check=False,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert ran.stdout.startswith(f"{isa}: ")
-        digests[isa] = ran.stdout.split()[-1]
+        digests[isa, streamed] = ran.stdout.split()[-1]
     assert len(set(digests.values())) == 1, digests
