@@ -21,7 +21,7 @@ build() { # build address|thread: into build/sanitize-KIND
 }
 
 run_driver() { # run_driver address|thread
-  local isa build=build/sanitize-$1
+  local isa streamed build=build/sanitize-$1
   # A detached pool outlives main() by design.
   export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS="halt_on_error=1 report_thread_leaks=0"
   echo "$1:"
@@ -31,8 +31,11 @@ run_driver() { # run_driver address|thread
       echo "$1, $isa: not run, this processor has none"
       continue
     fi
-    echo "$1, instruction set at most $isa:"
-    BN3D_ISA=$isa "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so"
+    for streamed in "" 0; do
+      echo "$1, instruction set at most $isa, past the caches${streamed:+ from $streamed bytes}:"
+      BN3D_ISA=$isa BN3D_STREAMED_BYTES=$streamed \
+        "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so"
+    done
   done
 }
 

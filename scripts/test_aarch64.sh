@@ -20,8 +20,8 @@ run() { # run BUILD COMMAND...: prints what the driver says
   shift
   cmake --build "$build" >&2
   "$@" "$build/tests/native/threads" pool >&2
-  "$@" "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so" ${most[@]+"${most[@]}"} |
-    tee -a /dev/stderr
+  BN3D_STREAMED_BYTES=0 "$@" "$build/tests/native/driver" "$build/op_impl/cpu/libbn3d_cpu.so" \
+    ${most[@]+"${most[@]}"} | tee -a /dev/stderr
 }
 
 cmake -S . -B build/aarch64 -G Ninja -DBN3D_NATIVE_TESTS=ON \
