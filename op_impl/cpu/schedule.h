@@ -1,6 +1,7 @@
 // How a call's work on a volume is shared out over threads, and in what order.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "processors.h"
@@ -90,7 +91,8 @@ void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply
   }
 
   const int64_t together =
-      1 + 4 * threads / (per_channel + 1) + streamed_bytes() / 16 / (volume.channel_bytes() + 1);
+      std::min(channels, 1 + 4 * threads / (per_channel + 1) +
+                             streamed_bytes() / 16 / (volume.channel_bytes() + 1));
   std::vector<Sums> sums(together * per_channel);
   int64_t applied = 0, reduced = 0;  // channels
   for (bool forward = true; applied < channels; forward = !forward) {
