@@ -33,6 +33,13 @@ inline void operator+=(GradSums& sums, const GradSums& more) {
   sums.dy_centered += more.dy_centered;
 }
 
+template <typename Sums>
+Sums total(const Sums* sums, int64_t count) {
+  Sums total = {};
+  for (int64_t i = 0; i < count; ++i) total += sums[i];
+  return total;
+}
+
 // Runs apply(c, range) over all values of all channels.
 template <typename Apply>
 void apply_all(const Volume& volume, Apply apply) {
@@ -55,49 +62,42 @@ void reduce_all(const Volume& volume, Reduce reduce, Finish finish) {
     sums[c * per_channel + range.begin / kChunk] = reduce(c, range);
   });
   for (int64_t c = 0; c < volume.channels; ++c) {
-    Sums total = {};
-    for (int64_t i = 0; i < per_channel; ++i) total += sums[c * per_channel + i];
-    finish(c, total);
+    finish(c, total(sums.data() + c * per_channel, per_channel));
   }
 }
 
-// Runs, for each channel c, reduce(c, range) over its chunks, then finish(c, sum of the chunks'
-// sums), then apply(c, range) over the chunks again. reduce_and_apply(c, other, range) is to do the
-// one for c and the other for a channel whose sums are there.
-//
-// Channels that caches hold stay each with a thread, last chunks first the second time: those may
-// still be in the thread's own cache. Of others, and of a few, the threads share the chunks, of so
-// many channels at a time that all have enough to do.
+// Each channel stays with a thread, last chunks first the second time: those may still be in the
+// thread's own cache.
+template <typename Sums, typename Reduce, typename Finish, typename Apply>
+void channel_by_channel(const Volume& volume, Reduce reduce, Finish finish, Apply apply) {
+  const int64_t group = channels_together(volume), per_channel = chunks(volume);
+  const int64_t groups = (volume.channels + group - 1) / group;
+  parallel_for(groups, threads_for(volume), [&](int64_t part) {
+    for (int64_t c = part * group; c < (part + 1) * group && c < volume.channels; ++c) {
+      Sums sums = {};
+      for (int64_t i = 0; i < per_channel; ++i) sums += reduce(c, chunk_range(volume, i));
+      finish(c, sums);
+      for (int64_t i = per_channel - 1; i >= 0; --i) apply(c, chunk_range(volume, i));
+    }
+  });
+}
+
+// The threads share the chunks of so many channels at a time that all have enough to do. A step
+// reduces these channels and applies to those of the step before, in turns from the first and from
+// the last chunk on: what was read last may still be cached.
 template <typename Sums, typename Reduce, typename Finish, typename Apply, typename ReduceAndApply>
-void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply apply,
-                       ReduceAndApply reduce_and_apply) {
+void step_by_step(const Volume& volume, Reduce reduce, Finish finish, Apply apply,
+                  ReduceAndApply reduce_and_apply) {
   const int threads = threads_for(volume);
   const int64_t per_channel = chunks(volume), channels = volume.channels;
-
-  // Threads that the last round leaves idle cost at most a tenth of the work.
-  const int64_t rounds = (channels + threads - 1) / threads;
-  const bool balanced = (rounds * threads - channels) * 10 <= channels;
-  if (balanced && !volume.streams()) {
-    const int64_t group = channels_together(volume);
-    parallel_for((channels + group - 1) / group, threads, [&](int64_t part) {
-      for (int64_t c = part * group; c < (part + 1) * group && c < channels; ++c) {
-        Sums sums = {};
-        for (int64_t i = 0; i < per_channel; ++i) sums += reduce(c, chunk_range(volume, i));
-        finish(c, sums);
-        for (int64_t i = per_channel - 1; i >= 0; --i) apply(c, chunk_range(volume, i));
-      }
-    });
-    return;
-  }
-
   const int64_t together =
       std::min(channels, 1 + 4 * threads / (per_channel + 1) +
                              streamed_bytes() / 16 / (volume.channel_bytes() + 1));
   std::vector<Sums> sums(together * per_channel);
   int64_t applied = 0, reduced = 0;  // channels
-  for (bool forward = true; applied < channels; forward = !forward) {
+  for (Order order = Order::kFirstFirst; applied < channels; order = opposite(order)) {
+    const int64_t next = std::min(reduced + together, channels);
     const int64_t to_apply = (reduced - applied) * per_channel;
-    const int64_t next = reduced + together < channels ? reduced + together : channels;
     const int64_t to_reduce = (next - reduced) * per_channel;
     const auto part_of_step = [&](int64_t part) {
       const int64_t c = part / per_channel;
@@ -110,15 +110,29 @@ void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply
         sums[part] = reduce_and_apply(reduced + c, applied + c, range);
       }
     };
-    parallel_for(to_apply > to_reduce ? to_apply : to_reduce, threads, part_of_step,
-                 forward ? Order::kFirstFirst : Order::kLastFirst);
+    parallel_for(std::max(to_reduce, to_apply), threads, part_of_step, order);
     for (int64_t c = reduced; c < next; ++c) {
-      Sums total = {};
-      for (int64_t i = 0; i < per_channel; ++i) total += sums[(c - reduced) * per_channel + i];
-      finish(c, total);
+      finish(c, total(sums.data() + (c - reduced) * per_channel, per_channel));
     }
     applied = reduced;
     reduced = next;
+  }
+}
+
+// Runs, for each channel c, reduce(c, range) over its chunks, then finish(c, sum of the chunks'
+// sums), then apply(c, range) over the chunks again. reduce_and_apply(c, other, range) is to do the
+// one for c and the other for a channel whose sums are there.
+template <typename Sums, typename Reduce, typename Finish, typename Apply, typename ReduceAndApply>
+void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply apply,
+                       ReduceAndApply reduce_and_apply) {
+  // Threads that the last round leaves idle cost at most a tenth of the work.
+  const int64_t threads = threads_for(volume), channels = volume.channels;
+  const int64_t rounds = (channels + threads - 1) / threads;
+  const bool balanced = (rounds * threads - channels) * 10 <= channels;
+  if (balanced && !volume.streams()) {
+    channel_by_channel<Sums>(volume, reduce, finish, apply);
+  } else {
+    step_by_step<Sums>(volume, reduce, finish, apply, reduce_and_apply);
   }
 }
 

@@ -8,6 +8,10 @@ namespace bn3d {
 
 enum class Order { kFirstFirst, kLastFirst };
 
+inline Order opposite(Order order) {
+  return order == Order::kFirstFirst ? Order::kLastFirst : Order::kFirstFirst;
+}
+
 // Calls part(0) ... part(parts - 1), each once, on up to `threads` threads, the caller's
 // included, and returns when all are done. A thread takes a contiguous share of the parts first,
 // the same for the same (parts, threads) as a rule, then helps others: what it left in its cache is
