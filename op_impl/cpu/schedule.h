@@ -129,7 +129,9 @@ void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply
   const int64_t threads = threads_for(volume), channels = volume.channels;
   const int64_t rounds = (channels + threads - 1) / threads;
   const bool balanced = (rounds * threads - channels) * 10 <= channels;
-  if (balanced && !volume.streams()) {
+  // The conversion of 16-bit elements takes as long as memory does: there is no waiting to fill.
+  const bool at_once = volume.streams() && volume.element_size() > 2;
+  if (balanced && !at_once) {
     channel_by_channel<Sums>(volume, reduce, finish, apply);
   } else {
     step_by_step<Sums>(volume, reduce, finish, apply, reduce_and_apply);
