@@ -15,8 +15,8 @@ namespace bn3d {
 class Job {
  public:
   // The caller has the first share, thread 0.
-  Job(int64_t parts, int threads, const std::function<void(int64_t)>& part, Order order)
-      : part_(part), order_(order), shares_(threads) {
+  Job(int64_t parts, int threads, const std::function<void(const Take&)>& work, Order order)
+      : work_(work), order_(order), shares_(threads) {
     for (int t = 0; t < threads; ++t) {
       shares_[t].begin = parts * t / threads;
       shares_[t].end = parts * (t + 1) / threads;
@@ -36,16 +36,23 @@ class Job {
     return -1;
   }
 
-  // Runs the parts of a share, then those that are left of the others: none is left to be taken
-  // when it returns.
+  // Works on the parts of a share, then on those that are left of the others: none is left to be
+  // taken when it returns, unless it failed.
   void work(int thread) {
-    for (int i = 0; i < threads(); ++i) {
-      Share& share = shares_[(thread + i) % threads()];
-      while (true) {
-        const int64_t taken = share.taken.fetch_add(1, std::memory_order_relaxed);
-        if (taken >= share.end - share.begin) break;
-        run(order_ == Order::kFirstFirst ? share.begin + taken : share.end - 1 - taken);
-      }
+    int behind = 0;  // shares that are used up
+    try {
+      work_([&]() -> int64_t {
+        for (; behind < threads(); ++behind) {
+          Share& share = shares_[(thread + behind) % threads()];
+          const int64_t taken = share.taken.fetch_add(1, std::memory_order_relaxed);
+          if (taken >= share.end - share.begin) continue;
+          return order_ == Order::kFirstFirst ? share.begin + taken : share.end - 1 - taken;
+        }
+        return -1;
+      });
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
     }
   }
 
@@ -69,16 +76,7 @@ class Job {
     return thread;
   }
 
-  void run(int64_t index) {
-    try {
-      part_(index);
-    } catch (...) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (!failure_) failure_ = std::current_exception();
-    }
-  }
-
-  const std::function<void(int64_t)>& part_;
+  const std::function<void(const Take&)>& work_;
   const Order order_;
   std::vector<Share> shares_;
   std::mutex mutex_;

@@ -66,8 +66,8 @@ void reduce_all(const Volume& volume, Reduce reduce, Finish finish) {
   }
 }
 
-// Each channel stays with a thread, last chunks first the second time: those may still be in the
-// thread's own cache.
+// Each channel stays with a thread. Its chunks are applied last ones first: those may still be in
+// the thread's own cache.
 template <typename Sums, typename Reduce, typename Finish, typename Apply>
 void channel_by_channel(const Volume& volume, Reduce reduce, Finish finish, Apply apply) {
   const int64_t group = channels_together(volume), per_channel = chunks(volume);
@@ -82,6 +82,30 @@ void channel_by_channel(const Volume& volume, Reduce reduce, Finish finish, Appl
   });
 }
 
+// The same, but a thread reduces its next channel while it applies to one. No thread waits for
+// another before the end: MindSpore's own ones take the processor from it for milliseconds.
+template <typename Sums, typename Reduce, typename Finish, typename Apply, typename ReduceAndApply>
+void channel_beside_channel(const Volume& volume, Reduce reduce, Finish finish, Apply apply,
+                            ReduceAndApply reduce_and_apply) {
+  const int64_t per_channel = chunks(volume);
+  parallel(volume.channels, threads_for(volume), [&](const Take& take) {
+    int64_t reduced = -1;
+    for (int64_t c = take(); c >= 0; c = take()) {
+      Sums sums = {};
+      for (int64_t i = 0; i < per_channel; ++i) {
+        const Range range = chunk_range(volume, i);
+        const Range last_first = chunk_range(volume, per_channel - 1 - i);
+        sums += reduced < 0 ? reduce(c, range) : reduce_and_apply(c, range, reduced, last_first);
+      }
+      finish(c, sums);
+      reduced = c;
+    }
+    for (int64_t i = per_channel - 1; i >= 0 && reduced >= 0; --i) {
+      apply(reduced, chunk_range(volume, i));
+    }
+  });
+}
+
 // The threads share the chunks of so many channels at a time that all have enough to do. A step
 // reduces these channels and applies to those of the step before, in turns from the first and from
 // the last chunk on: what was read last may still be cached.
@@ -90,9 +114,7 @@ void step_by_step(const Volume& volume, Reduce reduce, Finish finish, Apply appl
                   ReduceAndApply reduce_and_apply) {
   const int threads = threads_for(volume);
   const int64_t per_channel = chunks(volume), channels = volume.channels;
-  const int64_t together =
-      std::min(channels, 1 + 4 * threads / (per_channel + 1) +
-                             streamed_bytes() / 16 / (volume.channel_bytes() + 1));
+  const int64_t together = std::min(channels, 1 + 4 * threads / (per_channel + 1));
   std::vector<Sums> sums(together * per_channel);
   int64_t applied = 0, reduced = 0;  // channels
   for (Order order = Order::kFirstFirst; applied < channels; order = opposite(order)) {
@@ -107,7 +129,7 @@ void step_by_step(const Volume& volume, Reduce reduce, Finish finish, Apply appl
       } else if (part >= to_apply) {
         sums[part] = reduce(reduced + c, range);
       } else {
-        sums[part] = reduce_and_apply(reduced + c, applied + c, range);
+        sums[part] = reduce_and_apply(reduced + c, range, applied + c, range);
       }
     };
     parallel_for(std::max(to_reduce, to_apply), threads, part_of_step, order);
@@ -120,8 +142,8 @@ void step_by_step(const Volume& volume, Reduce reduce, Finish finish, Apply appl
 }
 
 // Runs, for each channel c, reduce(c, range) over its chunks, then finish(c, sum of the chunks'
-// sums), then apply(c, range) over the chunks again. reduce_and_apply(c, other, range) is to do the
-// one for c and the other for a channel whose sums are there.
+// sums), then apply(c, range) over the chunks again. reduce_and_apply(c, range, other, other_range)
+// is to do the one for c and the other for a channel whose sums are there.
 template <typename Sums, typename Reduce, typename Finish, typename Apply, typename ReduceAndApply>
 void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply apply,
                        ReduceAndApply reduce_and_apply) {
@@ -130,11 +152,13 @@ void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply
   const int64_t rounds = (channels + threads - 1) / threads;
   const bool balanced = (rounds * threads - channels) * 10 <= channels;
   // The conversion of 16-bit elements takes as long as memory does: there is no waiting to fill.
-  const bool at_once = volume.streams() && volume.element_size() > 2;
-  if (balanced && !at_once) {
-    channel_by_channel<Sums>(volume, reduce, finish, apply);
-  } else {
+  const bool waits_for_memory = volume.streams() && volume.element_size() > 2;
+  if (!balanced) {
     step_by_step<Sums>(volume, reduce, finish, apply, reduce_and_apply);
+  } else if (waits_for_memory) {
+    channel_beside_channel<Sums>(volume, reduce, finish, apply, reduce_and_apply);
+  } else {
+    channel_by_channel<Sums>(volume, reduce, finish, apply);
   }
 }
 

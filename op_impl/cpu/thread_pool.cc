@@ -147,16 +147,27 @@ ThreadPool& the_pool() {
 
 }  // namespace
 
+void parallel(int64_t parts, int threads, const std::function<void(const Take&)>& work,
+              Order order) {
+  if (threads > parts) threads = static_cast<int>(parts);
+  if (threads < 1) threads = 1;
+  Job job(parts, threads, work, order);
+  if (threads == 1) {
+    job.work(0);
+  } else {
+    the_pool().run(job);
+  }
+  job.rethrow();
+}
+
 void parallel_for(int64_t parts, int threads, const std::function<void(int64_t)>& part,
                   Order order) {
-  if (threads > parts) threads = static_cast<int>(parts);
-  if (threads <= 1) {
-    for (int64_t i = 0; i < parts; ++i) part(order == Order::kFirstFirst ? i : parts - 1 - i);
-    return;
-  }
-  Job job(parts, threads, part, order);
-  the_pool().run(job);
-  job.rethrow();
+  parallel(
+      parts, threads,
+      [&](const Take& take) {
+        for (int64_t i = take(); i >= 0; i = take()) part(i);
+      },
+      order);
 }
 
 }  // namespace bn3d
