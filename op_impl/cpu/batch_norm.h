@@ -3,7 +3,6 @@
 #pragma once
 
 #include "channel_vector.h"
-#include "schedule.h"
 #include "volume.h"
 
 namespace bn3d {

@@ -9,16 +9,34 @@ namespace BN3D_ISA {
 
 BN3D_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Calls run(offset of the first element, number of elements) for each contiguous run.
-template <typename Run>
-BN3D_INLINE void for_each_run(ChannelLayout layout, Range range, Run run) {
-  int64_t slab = range.begin / layout.slab, at = range.begin % layout.slab;
-  for (int64_t left = range.end - range.begin; left > 0; ++slab, at = 0) {
-    const int64_t count = smaller(left, layout.slab - at);
-    run(slab * layout.stride + at, count);
-    left -= count;
+// The contiguous pieces of a range of a channel's values, in their order.
+class Pieces {
+ public:
+  BN3D_INLINE Pieces(ChannelLayout layout, Range range)
+      : layout_(layout),
+        slab_(range.begin / layout.slab * layout.stride),
+        at_(range.begin % layout.slab),
+        left_(range.end - range.begin) {}
+
+  BN3D_INLINE int64_t left() const { return left_; }
+
+  // The number of elements in the next piece, at most `most`, and the offset of its first one.
+  BN3D_INLINE int64_t next(int64_t most, int64_t* start) {
+    const int64_t count = smaller(smaller(most, left_), layout_.slab - at_);
+    *start = slab_ + at_;
+    left_ -= count;
+    at_ += count;
+    if (at_ == layout_.slab) {
+      at_ = 0;
+      slab_ += layout_.stride;
+    }
+    return count;
   }
-}
+
+ private:
+  ChannelLayout layout_;
+  int64_t slab_, at_, left_;  // offset of the slab, offset in it, elements
+};
 
 // The first `count` elements of a vector; the other lanes are 0.
 template <typename T>
@@ -43,22 +61,21 @@ BN3D_INLINE void for_each_block(const T* const (&volumes)[kVolumes], ChannelLayo
   constexpr int64_t kLongRun = kBlock / 4;
   const bool in_place = layout.slab >= kLongRun || layout.slabs == 1;
   T buffers[kVolumes][kBlock];
-  int64_t count;
-  for (int64_t begin = range.begin; begin < range.end; begin += count) {
-    count = smaller(kBlock, range.end - begin);
+  Pieces pieces(layout, range);
+  while (pieces.left() > 0) {
     const T* values[kVolumes];
+    int64_t start, count;
     if (in_place) {
-      const int64_t slab = begin / layout.slab, at = begin % layout.slab;
-      count = smaller(count, layout.slab - at);
-      for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + slab * layout.stride + at;
+      count = pieces.next(kBlock, &start);
+      for (int v = 0; v < kVolumes; ++v) values[v] = volumes[v] + start;
     } else {
-      int64_t filled = 0;
-      for_each_run(layout, {begin, begin + count}, [&](int64_t offset, int64_t run) {
+      for (count = 0; count < kBlock && pieces.left() > 0;) {
+        const int64_t piece = pieces.next(kBlock - count, &start);
         for (int v = 0; v < kVolumes; ++v) {
-          memcpy(buffers[v] + filled, volumes[v] + offset, run * sizeof(T));
+          memcpy(buffers[v] + count, volumes[v] + start, piece * sizeof(T));
         }
-        filled += run;
-      });
+        count += piece;
+      }
       for (int v = 0; v < kVolumes; ++v) values[v] = buffers[v];
     }
     block(values, count);

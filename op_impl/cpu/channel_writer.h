@@ -15,12 +15,7 @@ class ChannelWriter {
 
  public:
   BN3D_INLINE ChannelWriter(void* y, ChannelLayout layout, Range range, ComputeAt compute)
-      : y_(static_cast<T*>(y)),
-        layout_(layout),
-        compute_(compute),
-        slab_(range.begin / layout.slab),
-        skipped_(range.begin % layout.slab),
-        left_(range.end - range.begin) {
+      : y_(static_cast<T*>(y)), compute_(compute), pieces_(layout, range) {
     next_run();
   }
 
@@ -33,7 +28,7 @@ class ChannelWriter {
   }
 
   BN3D_INLINE void rest() {
-    while (at_ < end_ || left_ > 0) some();
+    while (at_ < end_ || pieces_.left() > 0) some();
     if constexpr (kStreaming) stream_fence();
   }
 
@@ -60,13 +55,9 @@ class ChannelWriter {
   }
 
   BN3D_INLINE void next_run() {
-    if (left_ == 0) return;
-    const int64_t count = smaller(left_, layout_.slab - skipped_);
-    at_ = slab_ * layout_.stride + skipped_;
+    if (pieces_.left() == 0) return;
+    const int64_t count = pieces_.next(pieces_.left(), &at_);
     end_ = at_ + count;
-    left_ -= count;
-    skipped_ = 0;
-    ++slab_;
     if constexpr (kStreaming) {
       constexpr int kAligned = kVector * sizeof(T);
       const uintptr_t misaligned = reinterpret_cast<uintptr_t>(y_ + at_) % kAligned;
@@ -75,10 +66,9 @@ class ChannelWriter {
   }
 
   T* y_;
-  ChannelLayout layout_;
   ComputeAt compute_;
-  int64_t slab_, skipped_, left_;  // of the runs after this one
-  int64_t at_ = 0, end_ = 0;       // in this run
+  Pieces pieces_;             // after this run
+  int64_t at_ = 0, end_ = 0;  // in this run
 };
 
 // Writes a whole range.

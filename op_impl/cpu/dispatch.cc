@@ -1,4 +1,4 @@
-// What is chosen for this processor, once when the library is loaded.
+// What is chosen once: an instruction set, and which volumes are written past the caches.
 #include <cstdlib>
 #include <cstring>
 

@@ -1,6 +1,7 @@
 // The four operators, each for itself.
 #include "apply_channel.h"
 #include "batch_norm.h"
+#include "schedule.h"
 
 namespace bn3d {
 

@@ -67,9 +67,9 @@ BN3D_INLINE void reduce_block(const T* const (&x)[1], int64_t count, double shif
   using F = Compute<T>;
   ShiftedSums block = sums_about(x, count, *center, beside);
   // At most half a standard deviation away.
-  Nothing nothing;
   if (!(4 * block.sum * block.sum <= count * block.square_sum)) {
     *center = static_cast<F>(*center + block.sum / count);
+    Nothing nothing;
     block = sums_about(x, count, *center, nothing);
   }
   if (!in_range(block.square_sum, count)) return reduce_block_wide(x[0], count, shift, sums);

@@ -5,6 +5,7 @@
 
 #include "apply_channel.h"
 #include "batch_norm.h"
+#include "schedule.h"
 
 namespace bn3d {
 
