@@ -110,3 +110,26 @@ def test_the_documents_say_what_was_measured():
 
 def test_no_quick_run_is_committed():
     assert not any(result["quick"] for result in tables.results().values())
+
+
+def test_the_texts_say_what_was_measured():
+    rows = tables.results()["networks"]["networks"]
+    steps = {(row["network"], row["mode"]): row["milliseconds"] for row in rows}
+    factors = [
+        steps[network, "PyNative"][layers]["p50"] / blocking[layers]["p50"]
+        for (network, mode), blocking in steps.items()
+        for layers in ("stock", "bn3d")
+        if mode == "PyNative, `launch_blocking`"
+    ]
+    step = steps["R2Plus1D", "PyNative"]
+    root = Path(__file__).parents[2]
+    for file, between in {
+        "README.md": "to",
+        "README_CN.md": "至",
+        "docs/fast_cpu.md": "to",
+        "python/bn3d/commands/info.py": "to",
+    }.items():
+        text = (root / file).read_text(encoding="utf-8")
+        assert f"{min(factors):.1f} {between} {max(factors):.1f}" in text, file
+        if file.startswith("README"):
+            assert f"| {step['stock']['p50']:.0f} ms | {step['bn3d']['p50']:.0f} ms |" in text, file
