@@ -17,8 +17,12 @@ class Applied {
         multiplier_(all<F>(affine.multiplier)),
         offset_(all<F>(affine.offset)) {}
 
+  template <bool kLastTime>
+  BN3D_INLINE void fetch(int64_t i, int count) const {
+    fetch_ahead<kLastTime>(x_ + i, count);
+  }
+
   BN3D_INLINE Vector<F> operator()(int64_t i, int64_t lanes) const {
-    fetch_ahead(x_ + i, kLanes<F>);
     return center_(load_lanes(x_ + i, lanes)) * multiplier_ + offset_;
   }
 

@@ -155,8 +155,10 @@ BN3D_INLINE void for_each_group(const T* const (&values)[kVolumes], int64_t coun
   const int64_t full = count / kWidth * kWidth;
   const T* at[kVolumes];
   for (int64_t i = 0; i < full; i += kWidth) {
-    for (int v = 0; v < kVolumes; ++v) at[v] = values[v] + i;
-    if constexpr (kVolumes == 1) fetch_ahead(at[0], kWidth);
+    for (int v = 0; v < kVolumes; ++v) {
+      at[v] = values[v] + i;
+      fetch_ahead<false>(at[v], kWidth);
+    }
     group(at);
   }
   if (full == count) return;

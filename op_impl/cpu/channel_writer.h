@@ -7,7 +7,8 @@ namespace bn3d {
 namespace BN3D_ISA {
 
 // Writes y[i] = compute(i, lanes) for a range of a channel's values: compute gives the vector that
-// starts at element i, of which `lanes` are wanted. Streaming writes go past the caches.
+// starts at element i, of which `lanes` are wanted, and fetches ahead what it is made of. Streaming
+// writes go past the caches.
 template <typename T, bool kStreaming, typename ComputeAt>
 class ChannelWriter {
   using F = Compute<T>;
@@ -22,6 +23,7 @@ class ChannelWriter {
   // As many values as a reduction takes in at a time; fewer at the end of a run.
   BN3D_INLINE void some() {
     if (end_ - at_ < kGroup) return rest_of_run();
+    compute_.template fetch<kStreaming>(at_, kGroup);
 #pragma GCC unroll 16
     for (int k = 0; k < kGroup; k += kVector) vector(at_ + k);
     at_ += kGroup;

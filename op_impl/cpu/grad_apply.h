@@ -20,6 +20,12 @@ class GradApplied {
         b_(all<F>(affine.b)),
         c_(all<F>(affine.c)) {}
 
+  template <bool kLastTime>
+  BN3D_INLINE void fetch(int64_t i, int count) const {
+    fetch_ahead<kLastTime>(dy_ + i, count);
+    fetch_ahead<kLastTime>(x_ + i, count);
+  }
+
   BN3D_INLINE Vector<F> operator()(int64_t i, int64_t lanes) const {
     const Vector<F> normalized = center_(load_lanes(x_ + i, lanes)) * rstd_;
     return load_lanes(dy_ + i, lanes) * a_ + normalized * b_ + c_;

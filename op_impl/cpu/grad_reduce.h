@@ -73,7 +73,7 @@ GradSums grad_reduce(const void* dy, const void* x, ChannelLayout layout, Range 
 template <typename T>
 GradSums grad_reduce_and_apply(const void* dy, const void* x, ChannelLayout layout, Range range,
                                double mean, const GradApplyTask& other) {
-  ChannelWriter<T, true, GradApplied<T>> writer(other.dx, layout, other.range,
+  ChannelWriter<T, true, GradApplied<T>> writer(other.dx, layout, range,
                                                 {other.dy, other.x, other.affine});
   const GradSums sums = grad_reduce_beside<T>(dy, x, layout, range, mean, writer);
   writer.rest();

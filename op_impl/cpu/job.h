@@ -15,8 +15,8 @@ namespace bn3d {
 class Job {
  public:
   // The caller has the first share, thread 0.
-  Job(int64_t parts, int threads, const std::function<void(const Take&)>& work, Order order)
-      : work_(work), order_(order), shares_(threads) {
+  Job(int64_t parts, int threads, const std::function<void(const Take&)>& work)
+      : work_(work), shares_(threads) {
     for (int t = 0; t < threads; ++t) {
       shares_[t].begin = parts * t / threads;
       shares_[t].end = parts * (t + 1) / threads;
@@ -45,8 +45,7 @@ class Job {
         for (; behind < threads(); ++behind) {
           Share& share = shares_[(thread + behind) % threads()];
           const int64_t taken = share.taken.fetch_add(1, std::memory_order_relaxed);
-          if (taken >= share.end - share.begin) continue;
-          return order_ == Order::kFirstFirst ? share.begin + taken : share.end - 1 - taken;
+          if (taken < share.end - share.begin) return share.begin + taken;
         }
         return -1;
       });
@@ -77,7 +76,6 @@ class Job {
   }
 
   const std::function<void(const Take&)>& work_;
-  const Order order_;
   std::vector<Share> shares_;
   std::mutex mutex_;
   std::exception_ptr failure_;

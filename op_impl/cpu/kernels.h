@@ -44,18 +44,16 @@ struct GradAffine {
   double mean, rstd, a, b, c;
 };
 
-// What an apply kernel is to do, for one that does it beside a reduction.
+// The channel that an apply kernel works on beside the reduction of the same range of another.
 struct ApplyTask {
   const void* x;
   void* y;
-  Range range;
   Affine affine;
 };
 
 struct GradApplyTask {
   const void *dy, *x;
   void* dx;
-  Range range;
   GradAffine affine;
 };
 

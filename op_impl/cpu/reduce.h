@@ -103,7 +103,7 @@ ShiftedSums reduce(const void* x, ChannelLayout layout, Range range, double shif
 template <typename T>
 ShiftedSums reduce_and_apply(const void* x, ChannelLayout layout, Range range, double shift,
                              const ApplyTask& other) {
-  ChannelWriter<T, true, Applied<T>> writer(other.y, layout, other.range, {other.x, other.affine});
+  ChannelWriter<T, true, Applied<T>> writer(other.y, layout, range, {other.x, other.affine});
   const ShiftedSums sums = reduce_beside<T>(x, layout, range, shift, writer);
   writer.rest();
   return sums;

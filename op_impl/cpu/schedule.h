@@ -94,21 +94,19 @@ void channel_beside_channel(const Volume& volume, Reduce reduce, Finish finish, 
       Sums sums = {};
       for (int64_t i = 0; i < per_channel; ++i) {
         const Range range = chunk_range(volume, i);
-        const Range last_first = chunk_range(volume, per_channel - 1 - i);
-        sums += reduced < 0 ? reduce(c, range) : reduce_and_apply(c, range, reduced, last_first);
+        sums += reduced < 0 ? reduce(c, range) : reduce_and_apply(c, reduced, range);
       }
       finish(c, sums);
       reduced = c;
     }
-    for (int64_t i = per_channel - 1; i >= 0 && reduced >= 0; --i) {
+    for (int64_t i = 0; i < per_channel && reduced >= 0; ++i) {
       apply(reduced, chunk_range(volume, i));
     }
   });
 }
 
 // The threads share the chunks of so many channels at a time that all have enough to do. A step
-// reduces these channels and applies to those of the step before, in turns from the first and from
-// the last chunk on: what was read last may still be cached.
+// reduces these channels and applies to those of the step before.
 template <typename Sums, typename Reduce, typename Finish, typename Apply, typename ReduceAndApply>
 void step_by_step(const Volume& volume, Reduce reduce, Finish finish, Apply apply,
                   ReduceAndApply reduce_and_apply) {
@@ -117,7 +115,7 @@ void step_by_step(const Volume& volume, Reduce reduce, Finish finish, Apply appl
   const int64_t together = std::min(channels, 1 + 4 * threads / (per_channel + 1));
   std::vector<Sums> sums(together * per_channel);
   int64_t applied = 0, reduced = 0;  // channels
-  for (Order order = Order::kFirstFirst; applied < channels; order = opposite(order)) {
+  while (applied < channels) {
     const int64_t next = std::min(reduced + together, channels);
     const int64_t to_apply = (reduced - applied) * per_channel;
     const int64_t to_reduce = (next - reduced) * per_channel;
@@ -129,10 +127,10 @@ void step_by_step(const Volume& volume, Reduce reduce, Finish finish, Apply appl
       } else if (part >= to_apply) {
         sums[part] = reduce(reduced + c, range);
       } else {
-        sums[part] = reduce_and_apply(reduced + c, range, applied + c, range);
+        sums[part] = reduce_and_apply(reduced + c, applied + c, range);
       }
     };
-    parallel_for(std::max(to_reduce, to_apply), threads, part_of_step, order);
+    parallel_for(std::max(to_reduce, to_apply), threads, part_of_step);
     for (int64_t c = reduced; c < next; ++c) {
       finish(c, total(sums.data() + (c - reduced) * per_channel, per_channel));
     }
@@ -142,8 +140,8 @@ void step_by_step(const Volume& volume, Reduce reduce, Finish finish, Apply appl
 }
 
 // Runs, for each channel c, reduce(c, range) over its chunks, then finish(c, sum of the chunks'
-// sums), then apply(c, range) over the chunks again. reduce_and_apply(c, range, other, other_range)
-// is to do the one for c and the other for a channel whose sums are there.
+// sums), then apply(c, range) over the chunks again. reduce_and_apply(c, other, range) is to do the
+// one for c and the other for a channel whose sums are there.
 template <typename Sums, typename Reduce, typename Finish, typename Apply, typename ReduceAndApply>
 void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply apply,
                        ReduceAndApply reduce_and_apply) {

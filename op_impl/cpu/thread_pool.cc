@@ -147,11 +147,10 @@ ThreadPool& the_pool() {
 
 }  // namespace
 
-void parallel(int64_t parts, int threads, const std::function<void(const Take&)>& work,
-              Order order) {
+void parallel(int64_t parts, int threads, const std::function<void(const Take&)>& work) {
   if (threads > parts) threads = static_cast<int>(parts);
   if (threads < 1) threads = 1;
-  Job job(parts, threads, work, order);
+  Job job(parts, threads, work);
   if (threads == 1) {
     job.work(0);
   } else {
@@ -160,14 +159,10 @@ void parallel(int64_t parts, int threads, const std::function<void(const Take&)>
   job.rethrow();
 }
 
-void parallel_for(int64_t parts, int threads, const std::function<void(int64_t)>& part,
-                  Order order) {
-  parallel(
-      parts, threads,
-      [&](const Take& take) {
-        for (int64_t i = take(); i >= 0; i = take()) part(i);
-      },
-      order);
+void parallel_for(int64_t parts, int threads, const std::function<void(int64_t)>& part) {
+  parallel(parts, threads, [&](const Take& take) {
+    for (int64_t i = take(); i >= 0; i = take()) part(i);
+  });
 }
 
 }  // namespace bn3d

@@ -70,15 +70,15 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
   const auto apply = [&](int64_t c, Range range) {
     apply_channel(volume, x, y, c, range, affine(c));
   };
-  const auto reduce_and_apply = [&](int64_t c, Range range, int64_t other, Range other_range) {
+  const auto reduce_and_apply = [&](int64_t c, int64_t other, Range range) {
     if (!streams(volume, affine(other))) {
-      apply(other, other_range);
+      apply(other, range);
       return reduce(c, range);
     }
     const void* channel = volume.channel(x, c);
     return kernel.reduce_and_apply(
         channel, volume.layout(), range, first_value(volume, channel),
-        {volume.channel(x, other), volume.channel(y, other), other_range, affine(other)});
+        {volume.channel(x, other), volume.channel(y, other), affine(other)});
   };
   reduce_then_apply<ShiftedSums>(volume, reduce, finish, apply, reduce_and_apply);
 }
@@ -103,15 +103,15 @@ void gradient_training(const Volume& volume, const void* dy, const void* x, Save
   const auto apply = [&](int64_t c, Range range) {
     grad_apply_channel(volume, dy, x, dx, c, range, affine[c]);
   };
-  const auto reduce_and_apply = [&](int64_t c, Range range, int64_t other, Range other_range) {
+  const auto reduce_and_apply = [&](int64_t c, int64_t other, Range range) {
     if (!streams(volume, affine[other])) {
-      apply(other, other_range);
+      apply(other, range);
       return reduce(c, range);
     }
     return kernel.grad_reduce_and_apply(volume.channel(dy, c), volume.channel(x, c),
                                         volume.layout(), range, saved.mean[c],
                                         {volume.channel(dy, other), volume.channel(x, other),
-                                         volume.channel(dx, other), other_range, affine[other]});
+                                         volume.channel(dx, other), affine[other]});
   };
   reduce_then_apply<GradSums>(volume, reduce, finish, apply, reduce_and_apply);
 }
