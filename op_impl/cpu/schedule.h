@@ -149,11 +149,9 @@ void reduce_then_apply(const Volume& volume, Reduce reduce, Finish finish, Apply
   const int64_t threads = threads_for(volume), channels = volume.channels;
   const int64_t rounds = (channels + threads - 1) / threads;
   const bool balanced = (rounds * threads - channels) * 10 <= channels;
-  // The conversion of 16-bit elements takes as long as memory does: there is no waiting to fill.
-  const bool waits_for_memory = volume.streams() && volume.element_size() > 2;
   if (!balanced) {
     step_by_step<Sums>(volume, reduce, finish, apply, reduce_and_apply);
-  } else if (waits_for_memory) {
+  } else if (volume.streams()) {
     channel_beside_channel<Sums>(volume, reduce, finish, apply, reduce_and_apply);
   } else {
     channel_by_channel<Sums>(volume, reduce, finish, apply);
