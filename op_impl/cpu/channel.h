@@ -13,10 +13,11 @@ BN3D_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 class Pieces {
  public:
   BN3D_INLINE Pieces(ChannelLayout layout, Range range)
-      : layout_(layout),
-        slab_(range.begin / layout.slab * layout.stride),
-        at_(range.begin % layout.slab),
-        left_(range.end - range.begin) {}
+      : layout_(layout), at_(range.begin), left_(range.end - range.begin) {
+    if (range.begin < layout.slab) return;  // a division takes longer than a small channel
+    slab_ = range.begin / layout.slab * layout.stride;
+    at_ = range.begin % layout.slab;
+  }
 
   BN3D_INLINE int64_t left() const { return left_; }
 
@@ -35,7 +36,7 @@ class Pieces {
 
  private:
   ChannelLayout layout_;
-  int64_t slab_, at_, left_;  // offset of the slab, offset in it, elements
+  int64_t slab_ = 0, at_, left_;  // offset of the slab, offset in it, elements
 };
 
 // The first `count` elements of a vector; the other lanes are 0.

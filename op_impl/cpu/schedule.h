@@ -67,16 +67,20 @@ void reduce_all(const Volume& volume, Reduce reduce, Finish finish) {
 }
 
 // Each channel stays with a thread. Its chunks are applied last ones first: those may still be in
-// the thread's own cache.
+// the thread's own cache. Small channels are all reduced first: the processor goes on with the next
+// one while it waits for a division of the last.
 template <typename Sums, typename Reduce, typename Finish, typename Apply>
 void channel_by_channel(const Volume& volume, Reduce reduce, Finish finish, Apply apply) {
   const int64_t group = channels_together(volume), per_channel = chunks(volume);
   const int64_t groups = (volume.channels + group - 1) / group;
   parallel_for(groups, threads_for(volume), [&](int64_t part) {
-    for (int64_t c = part * group; c < (part + 1) * group && c < volume.channels; ++c) {
+    const int64_t first = part * group, end = std::min(first + group, volume.channels);
+    for (int64_t c = first; c < end; ++c) {
       Sums sums = {};
       for (int64_t i = 0; i < per_channel; ++i) sums += reduce(c, chunk_range(volume, i));
       finish(c, sums);
+    }
+    for (int64_t c = first; c < end; ++c) {
       for (int64_t i = per_channel - 1; i >= 0; --i) apply(c, chunk_range(volume, i));
     }
   });

@@ -105,11 +105,17 @@ BN3D_INLINE void fetch_ahead(const T* p, int count) {
 
 // The lanes of a vector in double, in their order.
 BN3D_INLINE void widen(Vector<float> v, Vector<double>* to) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  // The compiler's own halves go through memory.
+  to[0] = (Vector<double>)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v));
+  to[1] = (Vector<double>)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1));
+#else
   typedef float HalfVector __attribute__((vector_size(BN3D_VECTOR_BYTES / 2)));
   HalfVector halves[2];
   memcpy(halves, &v, sizeof v);
   to[0] = __builtin_convertvector(halves[0], Vector<double>);
   to[1] = __builtin_convertvector(halves[1], Vector<double>);
+#endif
 }
 
 BN3D_INLINE void widen(Vector<double> v, Vector<double>* to) { *to = v; }
