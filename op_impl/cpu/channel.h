@@ -96,24 +96,35 @@ BN3D_INLINE F sum_of_lanes(const typename Lanes<F, kCount>::type& v) {
 }
 
 // A sum in kWidth interleaved parts, whatever the vector length, so that every instruction set
-// rounds alike.
+// rounds alike. Of a block, each part takes 64 values. Beside a large one all additions may round
+// the same way, so a few values are added up before they are settled.
 template <typename F>
 struct PartialSums {
   static constexpr int kWidth = 128 / sizeof(F);
   static constexpr int kVectors = kWidth / kLanes<F>;
-  Vector<F> parts[kVectors];
+  static constexpr int kFew = 8 * kWidth;
+  Vector<F> parts[kVectors], settled[kVectors];
 
   BN3D_INLINE PartialSums() {
 #pragma GCC unroll 16
-    for (int k = 0; k < kVectors; ++k) parts[k] = Vector<F>{};
+    for (int k = 0; k < kVectors; ++k) parts[k] = settled[k] = Vector<F>{};
   }
 
-  // Adds part i to part i + n for n = kWidth/2, ..., 1, from half of kWidth on in double.
+  BN3D_INLINE void settle() {
+#pragma GCC unroll 16
+    for (int k = 0; k < kVectors; ++k) {
+      settled[k] += parts[k];
+      parts[k] = Vector<F>{};
+    }
+  }
+
+  // Adds part i to part i + n for n = kWidth/2, ..., 1, from half of kWidth on in double. All must
+  // be settled.
   BN3D_INLINE double total() const {
     constexpr int kWideVectors = kWidth / 2 / kLanes<double>;
     Vector<double> wide[kWideVectors];
     for (int k = 0; k < kVectors / 2; ++k) {
-      widen(parts[k] + parts[k + kVectors / 2], wide + k * (kWideVectors / (kVectors / 2)));
+      widen(settled[k] + settled[k + kVectors / 2], wide + k * (kWideVectors / (kVectors / 2)));
     }
 #pragma GCC unroll 4
     for (int n = kWideVectors / 2; n > 0; n /= 2) {
@@ -122,7 +133,7 @@ struct PartialSums {
     return sum_of_lanes<double, kLanes<double>>(wide[0]);
   }
 
-  // The same in F: sooner there.
+  // The same in F, of what is not settled: sooner there.
   BN3D_INLINE F rough_total() const {
     Vector<F> sums[kVectors];
     for (int k = 0; k < kVectors; ++k) sums[k] = parts[k];
@@ -146,21 +157,25 @@ BN3D_INLINE bool in_range(double sum, int64_t count) {
   return sum > kSmallestMean * count && sum < kLargestSum;
 }
 
-// Calls group(pointers) for each kWidth values of volumes that are walked together. The last
-// group's missing values are `fill`, and all of that group are in the arithmetic type.
-template <typename T, int kVolumes, typename Group>
+// Calls group(pointers) for each kWidth values of volumes that are walked together, and settle()
+// after a few of them and at the end. The last group's missing values are `fill`, and all of that
+// group are in the arithmetic type.
+template <typename T, int kVolumes, typename Group, typename Settle>
 BN3D_INLINE void for_each_group(const T* const (&values)[kVolumes], int64_t count, Compute<T> fill,
-                                Group group) {
+                                Group group, Settle settle) {
   using F = Compute<T>;
   constexpr int kWidth = PartialSums<F>::kWidth;
   const int64_t full = count / kWidth * kWidth;
   const T* at[kVolumes];
-  for (int64_t i = 0; i < full; i += kWidth) {
-    for (int v = 0; v < kVolumes; ++v) {
-      at[v] = values[v] + i;
-      fetch_ahead<false>(at[v], kWidth);
+  for (int64_t i = 0; i < full;) {
+    for (const int64_t few = smaller(full, i + PartialSums<F>::kFew); i < few; i += kWidth) {
+      for (int v = 0; v < kVolumes; ++v) {
+        at[v] = values[v] + i;
+        fetch_ahead<false>(at[v], kWidth);
+      }
+      group(at);
     }
-    group(at);
+    settle();
   }
   if (full == count) return;
   F rest[kVolumes][kWidth];
@@ -175,6 +190,7 @@ BN3D_INLINE void for_each_group(const T* const (&values)[kVolumes], int64_t coun
     rest_at[v] = rest[v];
   }
   group(rest_at);
+  settle();
 }
 
 // The k-th vector of a group.

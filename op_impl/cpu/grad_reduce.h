@@ -29,13 +29,17 @@ BN3D_INLINE void grad_reduce_block(const T* const (&dy_and_x)[2], int64_t count,
                                    GradSums* sums, Beside& beside) {
   using F = Compute<T>;
   PartialSums<F> sum, product;
-  for_each_group(dy_and_x, count, F{0}, [&](const auto* const* at) BN3D_INLINE_LAMBDA {
+  const auto group = [&](const auto* const* at) BN3D_INLINE_LAMBDA {
     beside.some();
     for (int k = 0; k < sum.kVectors; ++k) {
       const Vector<F> dy = load_nth(at[0], k);
       sum.parts[k] += dy;
       product.parts[k] += dy * (load_nth(at[1], k) - center);
     }
+  };
+  for_each_group(dy_and_x, count, F{0}, group, [&]() BN3D_INLINE_LAMBDA {
+    sum.settle();
+    product.settle();
   });
 
   const double product_total = product.total();

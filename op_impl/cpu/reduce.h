@@ -33,13 +33,17 @@ template <typename T, typename Beside>
 BN3D_INLINE ShiftedSums sums_about(const T* const (&x)[1], int64_t count, Compute<T> center,
                                    Beside& beside) {
   PartialSums<Compute<T>> sum, squares;
-  for_each_group(x, count, center, [&](const auto* const* at) BN3D_INLINE_LAMBDA {
+  const auto group = [&](const auto* const* at) BN3D_INLINE_LAMBDA {
     beside.some();
     for (int k = 0; k < sum.kVectors; ++k) {
       const Vector<Compute<T>> d = load_nth(at[0], k) - center;
       sum.parts[k] += d;
       squares.parts[k] += d * d;
     }
+  };
+  for_each_group(x, count, center, group, [&]() BN3D_INLINE_LAMBDA {
+    sum.settle();
+    squares.settle();
   });
   return {sum.total(), squares.total()};
 }
@@ -51,9 +55,10 @@ BN3D_INLINE Compute<T> first_center(const T* x, int64_t count) {
   PartialSums<Compute<T>> from_first;
   const T* const group[] = {x};
   const int64_t some = smaller(count, from_first.kWidth);
-  for_each_group(group, some, first, [&](const auto* const* at) BN3D_INLINE_LAMBDA {
+  const auto add = [&](const auto* const* at) BN3D_INLINE_LAMBDA {
     for (int k = 0; k < from_first.kVectors; ++k) from_first.parts[k] += load_nth(at[0], k) - first;
-  });
+  };
+  for_each_group(group, some, first, add, []() BN3D_INLINE_LAMBDA {});
   return first + from_first.rough_total() * (Compute<T>{1} / some);
 }
 

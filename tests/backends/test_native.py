@@ -120,6 +120,20 @@ def test_a_corner_far_from_the_rest_costs_no_digits(rng):
     np.testing.assert_allclose(layer.saved[1] ** -2 - c_interface.EPS, forward.variance, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("values", "noise", "bright"),
+    [(131072, 0, 1.1), (131072, 0, 1.575), (2048, 1, 1e5), (2048, 1, 8e5)],
+)
+def test_one_bright_value_costs_no_digits(rng, values, noise, bright):
+    """Beside its square, all additions of a part of the sum may round the same way."""
+    x = noise * rng.standard_normal((1, 1, 1, 1, values))
+    x[..., 0] = bright
+    layer = c_interface.Layer(x)
+    forward, _ = judge_training(layer, layer.moving_mean.copy(), layer.moving_variance)
+    assert_ulps(layer.forward_training(), forward.y, c_interface.FLOAT32)
+    np.testing.assert_allclose(layer.saved[1] ** -2 - c_interface.EPS, forward.variance, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("eps", "steepness"), [(c_interface.EPS, 1), (0.0, 1), (1e-70, 1e6)])
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e4, 1e30])
 def test_a_constant_channel_gives_beta(value, eps, steepness):
