@@ -20,10 +20,13 @@ bool needs_double(const Volume& volume, const Affine& affine) {
           underflows(affine.multiplier));
 }
 
-// b and c may underflow: what they are multiplied by is no larger than the root of the count.
+// b may underflow where there is a deviation: (x - mean) * rstd is no larger than the root of the
+// count. The operator alone has an rstd of 1, and x of any size.
 bool needs_double(const Volume& volume, const GradAffine& affine) {
-  return volume.dtype != DType::kFloat64 && (overflows(affine.a) || overflows(affine.b) ||
-                                             overflows(affine.c) || underflows(affine.a));
+  return volume.dtype != DType::kFloat64 &&
+         (overflows(affine.mean) || overflows(affine.a) || overflows(affine.b) ||
+          overflows(affine.c) || underflows(affine.a) ||
+          (affine.rstd == 1 && underflows(affine.b)));
 }
 
 // One channel's values as double, one by one.
@@ -42,14 +45,6 @@ class Values {
 };
 
 }  // namespace
-
-bool streams(const Volume& volume, const Affine& affine) {
-  return volume.streams() && !needs_double(volume, affine);
-}
-
-bool streams(const Volume& volume, const GradAffine& affine) {
-  return volume.streams() && !needs_double(volume, affine);
-}
 
 void apply_channel(const Volume& volume, const void* x, void* y, int64_t c, Range range,
                    const Affine& affine) {
@@ -76,6 +71,32 @@ void grad_apply_channel(const Volume& volume, const void* dy, const void* x, voi
     const double normalized = (values.get(i) - affine.mean) * affine.rstd;
     to.set(i, affine.a * gradients.get(i) + affine.b * normalized + affine.c);
   }
+}
+
+ShiftedSums reduce_and_apply_channel(const Volume& volume, const void* x, void* y, int64_t c,
+                                     int64_t other, Range range, double shift,
+                                     const Affine& affine) {
+  const Kernels& kernel = kernels(volume.dtype);
+  if (volume.streams() && !needs_double(volume, affine)) {
+    return kernel.reduce_and_apply(volume.channel(x, c), volume.layout(), range, shift,
+                                   {volume.channel(x, other), volume.channel(y, other), affine});
+  }
+  apply_channel(volume, x, y, other, range, affine);
+  return kernel.reduce(volume.channel(x, c), volume.layout(), range, shift);
+}
+
+GradSums grad_reduce_and_apply_channel(const Volume& volume, const void* dy, const void* x,
+                                       void* dx, int64_t c, int64_t other, Range range, double mean,
+                                       const GradAffine& affine) {
+  const Kernels& kernel = kernels(volume.dtype);
+  const void *dy_c = volume.channel(dy, c), *x_c = volume.channel(x, c);
+  if (volume.streams() && !needs_double(volume, affine)) {
+    return kernel.grad_reduce_and_apply(
+        dy_c, x_c, volume.layout(), range, mean,
+        {volume.channel(dy, other), volume.channel(x, other), volume.channel(dx, other), affine});
+  }
+  grad_apply_channel(volume, dy, x, dx, other, range, affine);
+  return kernel.grad_reduce(dy_c, x_c, volume.layout(), range, mean);
 }
 
 }  // namespace bn3d

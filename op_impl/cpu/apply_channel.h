@@ -1,4 +1,5 @@
-// Bn3dApply and Bn3dGradApply over a range of one channel, whatever the size of the factors.
+// Bn3dApply and Bn3dGradApply over a range of one channel, whatever the size of the factors: alone,
+// or beside the reduction of the same range of another channel.
 #pragma once
 
 #include "volume.h"
@@ -9,8 +10,11 @@ void apply_channel(const Volume&, const void* x, void* y, int64_t c, Range, cons
 void grad_apply_channel(const Volume&, const void* dy, const void* x, void* dx, int64_t c, Range,
                         const GradAffine&);
 
-// Whether a kernel is to do it that streams, such as those that reduce another channel meanwhile.
-bool streams(const Volume&, const Affine&);
-bool streams(const Volume&, const GradAffine&);
+// Reduces channel c, applies to channel `other`.
+ShiftedSums reduce_and_apply_channel(const Volume&, const void* x, void* y, int64_t c,
+                                     int64_t other, Range, double shift, const Affine&);
+GradSums grad_reduce_and_apply_channel(const Volume&, const void* dy, const void* x, void* dx,
+                                       int64_t c, int64_t other, Range, double mean,
+                                       const GradAffine&);
 
 }  // namespace bn3d

@@ -21,21 +21,21 @@ class ChannelWriter {
   }
 
   // As many values as a reduction takes in at a time; fewer at the end of a run.
-  BN3D_INLINE void some() {
-    if (end_ - at_ < kGroup) return rest_of_run();
+  BN3D_INLINE void write_group() {
+    if (end_ - at_ < kGroup) return write_rest_of_run();
     compute_.template fetch<kStreaming>(at_, kGroup);
 #pragma GCC unroll 16
-    for (int k = 0; k < kGroup; k += kVector) vector(at_ + k);
+    for (int k = 0; k < kGroup; k += kVector) write_vector(at_ + k);
     at_ += kGroup;
   }
 
-  BN3D_INLINE void rest() {
-    while (at_ < end_ || pieces_.left() > 0) some();
+  BN3D_INLINE void write_rest() {
+    while (at_ < end_ || pieces_.left() > 0) write_group();
     if constexpr (kStreaming) stream_fence();
   }
 
  private:
-  BN3D_INLINE void vector(int64_t i) {
+  BN3D_INLINE void write_vector(int64_t i) {
     const auto packed = pack(compute_(i, kVector), y_);
     if constexpr (kStreaming) {
       stream(y_ + i, packed);
@@ -44,15 +44,15 @@ class ChannelWriter {
     }
   }
 
-  BN3D_INLINE void part(int64_t lanes) {
+  BN3D_INLINE void write_part(int64_t lanes) {
     const auto packed = pack(compute_(at_, lanes), y_);
     memcpy(y_ + at_, &packed, lanes * sizeof(T));
     at_ += lanes;
   }
 
-  BN3D_INLINE void rest_of_run() {
-    for (; end_ - at_ >= kVector; at_ += kVector) vector(at_);
-    if (at_ < end_) part(end_ - at_);
+  BN3D_INLINE void write_rest_of_run() {
+    for (; end_ - at_ >= kVector; at_ += kVector) write_vector(at_);
+    if (at_ < end_) write_part(end_ - at_);
     next_run();
   }
 
@@ -63,7 +63,7 @@ class ChannelWriter {
     if constexpr (kStreaming) {
       constexpr int kAligned = kVector * sizeof(T);
       const uintptr_t misaligned = reinterpret_cast<uintptr_t>(y_ + at_) % kAligned;
-      if (misaligned) part(smaller(count, (kAligned - misaligned) / sizeof(T)));
+      if (misaligned) write_part(smaller(count, (kAligned - misaligned) / sizeof(T)));
     }
   }
 
@@ -78,15 +78,15 @@ template <typename T, typename ComputeAt>
 BN3D_INLINE void write(void* y, ChannelLayout layout, Range range, bool streaming,
                        ComputeAt compute) {
   if (streaming) {
-    ChannelWriter<T, true, ComputeAt>(y, layout, range, compute).rest();
+    ChannelWriter<T, true, ComputeAt>(y, layout, range, compute).write_rest();
   } else {
-    ChannelWriter<T, false, ComputeAt>(y, layout, range, compute).rest();
+    ChannelWriter<T, false, ComputeAt>(y, layout, range, compute).write_rest();
   }
 }
 
 // What a reduction that runs alone has beside it.
 struct Nothing {
-  BN3D_INLINE void some() {}
+  BN3D_INLINE void write_group() {}
 };
 
 }  // namespace BN3D_ISA

@@ -58,6 +58,13 @@ static bn3d::Saved saved(const Call& call, int i, const Volume& volume) {
   return {rows, rows + c, rows + 2 * c, rows + 3 * c};
 }
 
+template <typename Compute>
+static void forward(const Call& call, Compute compute) {
+  const Volume volume = call.volume(0, "x");
+  const bn3d::Parameters given = parameters(call, 1, volume);  // checked before the outputs
+  compute(volume, call.data(0), given, call.same_as(0, 6, "y"), saved(call, 7, volume));
+}
+
 // Inputs: dy, x, gamma, saved. gamma says what dtype its gradient has: its values may have changed
 // since the forward pass. The last output is `saved` as it is, for the gradient of the gradient,
 // which MindSpore's operators compute.
@@ -73,10 +80,7 @@ static void gradient(const Call& call, Compute compute) {
 }
 
 BN3D_OPERATOR(Bn3dForwardTraining, 6, like(0), rows_of_bits(kSavedRows, 1)) {
-  const Volume volume = call.volume(0, "x");
-  const bn3d::Parameters given = parameters(call, 1, volume);  // checked before the outputs
-  bn3d::forward_training(volume, call.data(0), given, call.same_as(0, 6, "y"),
-                         saved(call, 7, volume));
+  forward(call, bn3d::forward_training);
 }
 
 BN3D_OPERATOR(Bn3dGradientTraining, 4, like(1), like(2), like(2), rows_of_doubles(kSavedRows, 2)) {
@@ -84,10 +88,7 @@ BN3D_OPERATOR(Bn3dGradientTraining, 4, like(1), like(2), like(2), rows_of_double
 }
 
 BN3D_OPERATOR(Bn3dForwardInference, 6, like(0), rows_of_bits(kSavedRows, 1)) {
-  const Volume volume = call.volume(0, "x");
-  const bn3d::Parameters given = parameters(call, 1, volume);  // checked before the outputs
-  bn3d::forward_inference(volume, call.data(0), given, call.same_as(0, 6, "y"),
-                          saved(call, 7, volume));
+  forward(call, bn3d::forward_inference);
 }
 
 BN3D_OPERATOR(Bn3dGradientInference, 4, like(1), like(2), like(2), rows_of_doubles(kSavedRows, 2)) {

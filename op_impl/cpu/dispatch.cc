@@ -1,12 +1,11 @@
-// What is chosen once: an instruction set, and which volumes are written past the caches.
+#include "dispatch.h"
+
 #include <cstdlib>
 #include <cstring>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
-
-#include "kernels.h"
 
 namespace bn3d {
 

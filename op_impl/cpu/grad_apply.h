@@ -1,4 +1,4 @@
-// Bn3dGradApply: a * dy + b * (x - mean) + c.
+// Bn3dGradApply: a * dy + b * ((x - mean) * rstd) + c. The operator alone has an rstd of 1.
 #pragma once
 
 #include "channel_writer.h"

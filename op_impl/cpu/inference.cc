@@ -15,7 +15,7 @@ void forward_inference(const Volume& volume, const void* x, const Parameters& pa
     saved.gamma[c] = parameters.gamma.get(c);
     saved.eps[c] = parameters.eps;
   }
-  apply_all(volume, [&](int64_t c, Range range) {
+  for_each_chunk(volume, [&](int64_t c, Range range) {
     const double multiplier = saved.gamma[c] * saved.rstd[c];
     apply_channel(volume, x, y, c, range, {saved.mean[c], multiplier, parameters.beta.get(c)});
   });

@@ -18,7 +18,7 @@ class Job {
   Job(int64_t parts, int threads, const std::function<void(const Take&)>& work)
       : work_(work), shares_(threads) {
     for (int t = 0; t < threads; ++t) {
-      shares_[t].begin = parts * t / threads;
+      shares_[t].next = parts * t / threads;
       shares_[t].end = parts * (t + 1) / threads;
     }
     shares_[0].has_thread = true;
@@ -29,23 +29,23 @@ class Job {
   // The share of a thread that joins, its own if it can be, or -1 where all have a thread. The
   // pool lets one thread in at a time.
   int join(int own) {
-    if (own < threads() && !shares_[own].has_thread) return taken(own);
-    for (int t = 1; t < threads(); ++t) {
-      if (!shares_[t].has_thread) return taken(t);
+    if (own < threads() && !shares_[own].has_thread) return give(own);
+    for (int share = 1; share < threads(); ++share) {
+      if (!shares_[share].has_thread) return give(share);
     }
     return -1;
   }
 
   // Works on the parts of a share, then on those that are left of the others: none is left to be
   // taken when it returns, unless it failed.
-  void work(int thread) {
+  void work(int own) {
     int behind = 0;  // shares that are used up
     try {
       work_([&]() -> int64_t {
         for (; behind < threads(); ++behind) {
-          Share& share = shares_[(thread + behind) % threads()];
-          const int64_t taken = share.taken.fetch_add(1, std::memory_order_relaxed);
-          if (taken < share.end - share.begin) return share.begin + taken;
+          Share& share = shares_[(own + behind) % threads()];
+          const int64_t part = share.next.fetch_add(1, std::memory_order_relaxed);
+          if (part < share.end) return part;
         }
         return -1;
       });
@@ -64,15 +64,15 @@ class Job {
 
  private:
   struct alignas(64) Share {
-    int64_t begin = 0, end = 0;
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
     bool has_thread = false;
-    std::atomic<int64_t> taken{0};
   };
 
-  int taken(int thread) {
-    shares_[thread].has_thread = true;
+  int give(int share) {
+    shares_[share].has_thread = true;
     ++helpers;
-    return thread;
+    return share;
   }
 
   const std::function<void(const Take&)>& work_;

@@ -6,6 +6,10 @@
 #include "grad_reduce.h"
 #include "reduce.h"
 
+#ifdef __FAST_MATH__
+#error "bn3d needs IEEE arithmetic: build it without -ffast-math"
+#endif
+
 namespace bn3d {
 namespace BN3D_ISA {
 

@@ -57,8 +57,7 @@ struct GradApplyTask {
   GradAffine affine;
 };
 
-// Blocks are reduced one by one into double, so a range that starts at a multiple of kBlock
-// gives the same sums whoever reduces it. A block of float fits in L1 twice.
+// Blocks are reduced one by one into double. A block of float fits in L1 twice.
 constexpr int64_t kBlock = 2048;
 
 // `stream` writes past the caches: right for outputs that are larger than they are. The kernels
@@ -75,16 +74,5 @@ struct Kernels {
   GradSums (*grad_reduce_and_apply)(const void* dy, const void* x, ChannelLayout, Range,
                                     double mean, const GradApplyTask& other);
 };
-
-// Kernels for the best instruction set of this processor that this library was built with.
-// The environment variable BN3D_ISA (baseline, avx2, avx512) lowers the choice, for tests.
-const Kernels& kernels(DType dtype);
-
-// Volumes of so many bytes and more are written past the caches. The environment variable
-// BN3D_STREAMED_BYTES says another number, for tests.
-int64_t streamed_bytes();
-
-// Name of the chosen instruction set: "baseline", "avx2" or "avx512".
-const char* instruction_set();
 
 }  // namespace bn3d

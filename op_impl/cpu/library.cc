@@ -1,5 +1,5 @@
 // What Python asks through ctypes: python/bn3d/backends/library.py.
-#include "kernels.h"
+#include "dispatch.h"
 #include "processors.h"
 #include "registration.h"
 

@@ -21,7 +21,7 @@ void reduce(const Volume& volume, const void* x, ChannelVector shift, ChannelVec
 
 void apply(const Volume& volume, const void* x, ChannelVector mean, ChannelVector multiplier,
            ChannelVector offset, void* y) {
-  apply_all(volume, [&](int64_t c, Range range) {
+  for_each_chunk(volume, [&](int64_t c, Range range) {
     apply_channel(volume, x, y, c, range, {mean.get(c), multiplier.get(c), offset.get(c)});
   });
 }
@@ -43,7 +43,7 @@ void grad_reduce(const Volume& volume, const void* dy, const void* x, ChannelVec
 
 void grad_apply(const Volume& volume, const void* dy, const void* x, ChannelVector mean,
                 ChannelVector a, ChannelVector b, ChannelVector c, void* dx) {
-  apply_all(volume, [&](int64_t i, Range range) {
+  for_each_chunk(volume, [&](int64_t i, Range range) {
     grad_apply_channel(volume, dy, x, dx, i, range,
                        {mean.get(i), 1.0, a.get(i), b.get(i), c.get(i)});
   });

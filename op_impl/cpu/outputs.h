@@ -12,17 +12,17 @@ namespace bn3d {
 
 // MindSpore's TypeId, an enumeration over int: mindspore/core/include/mindapi/base/type_id.h among
 // the headers in its wheel. The values are those of 2.7 to 2.10.
-using Type = int;
-constexpr Type kNumberTypeInt64 = 35;
-constexpr Type kNumberTypeFloat64 = 44;
+using TypeId = int;
+constexpr TypeId kNumberTypeInt64 = 35;
+constexpr TypeId kNumberTypeFloat64 = 44;
 
 constexpr int kSavedRows = 4;  // mean, rstd, gamma, eps
 
 // An output with the shape of an input.
 struct Output {
   int input;
-  Type type = 0;  // 0: that of the input
-  int rows = 0;   // not 0: the shape is (rows, C), the input's (C,)
+  TypeId type = 0;  // 0: that of the input
+  int rows = 0;     // not 0: the shape is (rows, C), the input's (C,)
 };
 
 constexpr Output like(int input) { return {input}; }
@@ -60,8 +60,8 @@ OneOrMore<Shape, kOutputs> shapes_of(const char* op, const Output (&outputs)[kOu
 }
 
 template <size_t kOutputs>
-OneOrMore<Type, kOutputs> types_of(const Output (&outputs)[kOutputs],
-                                   const std::vector<Type>& inputs) {
+OneOrMore<TypeId, kOutputs> types_of(const Output (&outputs)[kOutputs],
+                                     const std::vector<TypeId>& inputs) {
   return each(outputs, [&](const Output& output) {
     return output.type ? output.type : inputs[output.input];
   });

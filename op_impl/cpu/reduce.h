@@ -34,7 +34,7 @@ BN3D_INLINE ShiftedSums sums_about(const T* const (&x)[1], int64_t count, Comput
                                    Beside& beside) {
   PartialSums<Compute<T>> sum, squares;
   const auto group = [&](const auto* const* at) BN3D_INLINE_LAMBDA {
-    beside.some();
+    beside.write_group();
     for (int k = 0; k < sum.kVectors; ++k) {
       const Vector<Compute<T>> d = load_nth(at[0], k) - center;
       sum.parts[k] += d;
@@ -110,7 +110,7 @@ ShiftedSums reduce_and_apply(const void* x, ChannelLayout layout, Range range, d
                              const ApplyTask& other) {
   ChannelWriter<T, true, Applied<T>> writer(other.y, layout, range, {other.x, other.affine});
   const ShiftedSums sums = reduce_beside<T>(x, layout, range, shift, writer);
-  writer.rest();
+  writer.write_rest();
   return sums;
 }
 

@@ -17,13 +17,13 @@
 #define BN3D_EXPORT extern "C" __attribute__((visibility("default")))
 
 // What MindSpore asks of the outputs, an Output for each.
-#define BN3D_OUTPUTS(name, ...)                                                      \
-  static constexpr bn3d::Output k##name##Outputs[] = {__VA_ARGS__};                  \
-  BN3D_EXPORT auto name##InferShape(int* ndims, int64_t** shapes, void* /*extra*/) { \
-    return bn3d::shapes_of(#name, k##name##Outputs, ndims, shapes);                  \
-  }                                                                                  \
-  BN3D_EXPORT auto name##InferType(std::vector<bn3d::Type> types, void* /*extra*/) { \
-    return bn3d::types_of(k##name##Outputs, types);                                  \
+#define BN3D_OUTPUTS(name, ...)                                                        \
+  static constexpr bn3d::Output k##name##Outputs[] = {__VA_ARGS__};                    \
+  BN3D_EXPORT auto name##InferShape(int* ndims, int64_t** shapes, void* /*extra*/) {   \
+    return bn3d::shapes_of(#name, k##name##Outputs, ndims, shapes);                    \
+  }                                                                                    \
+  BN3D_EXPORT auto name##InferType(std::vector<bn3d::TypeId> types, void* /*extra*/) { \
+    return bn3d::types_of(k##name##Outputs, types);                                    \
   }
 
 // BN3D_OPERATOR(name, number of inputs, an Output for each output) { body }: the body takes the

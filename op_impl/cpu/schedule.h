@@ -40,15 +40,15 @@ Sums total(const Sums* sums, int64_t count) {
   return total;
 }
 
-// Runs apply(c, range) over all values of all channels.
-template <typename Apply>
-void apply_all(const Volume& volume, Apply apply) {
+// Runs work(c, range) for each chunk of all channels.
+template <typename Work>
+void for_each_chunk(const Volume& volume, Work work) {
   const int64_t group = channels_together(volume), per_channel = chunks(volume);
   const int64_t groups = (volume.channels + group - 1) / group;
   parallel_for(groups * per_channel, threads_for(volume), [&](int64_t part) {
     const int64_t first = part / per_channel * group;
     for (int64_t c = first; c < first + group && c < volume.channels; ++c) {
-      apply(c, chunk_range(volume, part % per_channel));
+      work(c, chunk_range(volume, part % per_channel));
     }
   });
 }
@@ -58,7 +58,7 @@ template <typename Sums, typename Reduce, typename Finish>
 void reduce_all(const Volume& volume, Reduce reduce, Finish finish) {
   const int64_t per_channel = chunks(volume);
   std::vector<Sums> sums(volume.channels * per_channel);
-  apply_all(volume, [&](int64_t c, Range range) {
+  for_each_chunk(volume, [&](int64_t c, Range range) {
     sums[c * per_channel + range.begin / kChunk] = reduce(c, range);
   });
   for (int64_t c = 0; c < volume.channels; ++c) {

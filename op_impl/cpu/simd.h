@@ -90,6 +90,44 @@ BN3D_INLINE Vector<float> load(const BFloat16* p) {
 #endif
 }
 
+// The first `count` elements of a vector; the other lanes are 0.
+template <typename T>
+BN3D_INLINE Vector<Compute<T>> load_part(const T* p, int64_t count) {
+  T part[kLanes<Compute<T>>] = {};
+  memcpy(part, p, count * sizeof(T));
+  return load(part);
+}
+
+// A full vector or the first lanes of one.
+template <typename T>
+BN3D_INLINE Vector<Compute<T>> load_lanes(const T* p, int64_t lanes) {
+  return lanes == kLanes<Compute<T>> ? load(p) : load_part(p, lanes);
+}
+
+// A scalar in the arithmetic type; a NaN without a payload.
+template <typename F>
+BN3D_INLINE F number(double value) {
+  return value == value ? static_cast<F>(value) : static_cast<F>(__builtin_nan(""));
+}
+
+// The same scalar in all lanes.
+template <typename F>
+BN3D_INLINE Vector<F> all(double value) {
+  return number<F>(value) - Vector<F>{};  // -0 stays
+}
+
+// x - mean for a mean in double: the first subtraction is exact near the mean, the second
+// brings in the digits of it that F cannot hold, where there are any (an infinite mean has none).
+template <typename F>
+struct Centered {
+  Vector<F> high, low;
+  BN3D_INLINE explicit Centered(double mean) : high(all<F>(mean)) {
+    const double rest = mean - number<F>(mean);
+    low = all<F>(rest == rest ? rest : 0);
+  }
+  BN3D_INLINE Vector<F> operator()(Vector<F> x) const { return (x - high) - low; }
+};
+
 // Asks for what follows `count` elements at p, some lines later: the processor's own prefetching
 // leaves a quarter of the memory's speed unused. What is read for the last time is not to stay in
 // the caches, where it would take the place of what is read again. Past a volume's end it does no
@@ -149,12 +187,6 @@ BN3D_INLINE HalfBits pack(Vector<float> v, const BFloat16* /*to*/) {
 #else
   return __builtin_convertvector(halves, HalfBits);
 #endif
-}
-
-// A scalar in the arithmetic type; a NaN without a payload.
-template <typename F>
-BN3D_INLINE F number(double value) {
-  return value == value ? static_cast<F>(value) : static_cast<F>(__builtin_nan(""));
 }
 
 // Writes past the caches, where the processor has vectors of that size; the address must be

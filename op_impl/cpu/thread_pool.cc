@@ -21,6 +21,11 @@ namespace bn3d {
 
 namespace {
 
+struct Worker {
+  pthread_t thread;
+  cpu_set_t allowed;  // where it may run, if that was set
+};
+
 class ThreadPool {
  public:
   void run(Job& job) {
@@ -34,15 +39,15 @@ class ThreadPool {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       grow(job.threads() - 1);
-      leave_the_callers_processor();
+      leave_the_callers_processor(job.threads() - 1);
       open_.push_back(&job);
       ++opened_;
     }
     wake_.notify_all();
   }
 
-  // All parts are taken now. Only threads that have come are waited for: one that the system has
-  // not woken yet finds no job.
+  // No part is left, unless one failed. Only threads that have come are waited for: one that the
+  // system has not woken yet finds no job.
   void close(Job& job) {
     std::unique_lock<std::mutex> lock(mutex_);
     withdraw(job);
@@ -61,23 +66,26 @@ class ThreadPool {
     while (workers_.size() < workers) {
       try {
         std::thread worker(&ThreadPool::serve, this, static_cast<int>(workers_.size()) + 1);
-        workers_.push_back(worker.native_handle());
+        workers_.push_back({worker.native_handle(), {}});
         worker.detach();
       } catch (const std::system_error& error) {
         tell(error);
         return;
       }
-      CPU_ZERO(&allowed_);  // a new thread may run only where the one that started it may
     }
   }
 
   // MindSpore's threads wait by spinning. Where they keep all other processors busy, the system
   // wakes a worker on the caller's own, and there it computes in the caller's place, not beside it.
-  void leave_the_callers_processor() {
+  void leave_the_callers_processor(size_t helpers) {
     cpu_set_t beside;
-    if (!beside_the_caller(&beside) || CPU_EQUAL(&beside, &allowed_)) return;
-    for (pthread_t worker : workers_) pthread_setaffinity_np(worker, sizeof beside, &beside);
-    allowed_ = beside;
+    if (!beside_the_caller(&beside)) return;
+    for (size_t i = 0; i < std::min(helpers, workers_.size()); ++i) {
+      Worker& worker = workers_[i];
+      if (CPU_EQUAL(&beside, &worker.allowed)) continue;
+      pthread_setaffinity_np(worker.thread, sizeof beside, &beside);
+      worker.allowed = beside;
+    }
   }
 
   void tell(const std::system_error& error) {
@@ -124,8 +132,7 @@ class ThreadPool {
   std::condition_variable wake_, done_;
   std::vector<Job*> open_;  // with parts that no thread has taken
   std::atomic<uint64_t> opened_{0};
-  std::vector<pthread_t> workers_;
-  cpu_set_t allowed_ = {};  // where the workers may run
+  std::vector<Worker> workers_;
   bool told_ = false;
 };
 

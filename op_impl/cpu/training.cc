@@ -71,14 +71,8 @@ void forward_training(const Volume& volume, const void* x, const Parameters& par
     apply_channel(volume, x, y, c, range, affine(c));
   };
   const auto reduce_and_apply = [&](int64_t c, int64_t other, Range range) {
-    if (!streams(volume, affine(other))) {
-      apply(other, range);
-      return reduce(c, range);
-    }
-    const void* channel = volume.channel(x, c);
-    return kernel.reduce_and_apply(
-        channel, volume.layout(), range, first_value(volume, channel),
-        {volume.channel(x, other), volume.channel(y, other), affine(other)});
+    const double shift = first_value(volume, volume.channel(x, c));
+    return reduce_and_apply_channel(volume, x, y, c, other, range, shift, affine(other));
   };
   reduce_then_apply<ShiftedSums>(volume, reduce, finish, apply, reduce_and_apply);
 }
@@ -104,14 +98,8 @@ void gradient_training(const Volume& volume, const void* dy, const void* x, Save
     grad_apply_channel(volume, dy, x, dx, c, range, affine[c]);
   };
   const auto reduce_and_apply = [&](int64_t c, int64_t other, Range range) {
-    if (!streams(volume, affine[other])) {
-      apply(other, range);
-      return reduce(c, range);
-    }
-    return kernel.grad_reduce_and_apply(volume.channel(dy, c), volume.channel(x, c),
-                                        volume.layout(), range, saved.mean[c],
-                                        {volume.channel(dy, other), volume.channel(x, other),
-                                         volume.channel(dx, other), affine[other]});
+    return grad_reduce_and_apply_channel(volume, dy, x, dx, c, other, range, saved.mean[c],
+                                         affine[other]);
   };
   reduce_then_apply<GradSums>(volume, reduce, finish, apply, reduce_and_apply);
 }

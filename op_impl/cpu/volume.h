@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels.h"
+#include "dispatch.h"
 
 namespace bn3d {
 
@@ -31,8 +31,9 @@ struct Volume {
   bool streams() const { return bytes() >= streamed_bytes(); }
 };
 
-// A channel's values are reduced chunk by chunk and the chunks' sums are added in their order,
-// so the split over threads does not show in the result.
+// A channel's values are reduced chunk by chunk and the chunks' sums are added in their order, so
+// the split over threads does not show in the result. The sums of a range depend on where it begins
+// and ends: whatever shares out the work must reduce these chunks.
 constexpr int64_t kChunk = 16 * kBlock;
 
 inline int64_t chunks(const Volume& volume) { return (volume.values() + kChunk - 1) / kChunk; }

@@ -239,6 +239,54 @@ def test_nan_and_inf_go_where_pytorch_puts_them(rng, poison, where):
     np.testing.assert_allclose(layer.moving_variance, peer.running_var.numpy(), rtol=1e-5)
 
 
+def test_an_infinite_first_value_makes_the_moving_mean_infinite(rng):
+    x = rng.standard_normal((1, 1, 4, 4, 4))
+    x.flat[0] = np.inf
+    layer = c_interface.Layer(x)
+    layer.forward_training()
+    assert layer.moving_mean[0] == np.inf
+
+
+def operator(name, *vectors, x, dy=None):
+    """One of the four operators on float32 volumes, its vectors in float64: a volume, or sums."""
+    inputs = [np.full((1, 1, 1, 1, 4), v, np.float32) for v in (dy, x) if v is not None]
+    inputs += [np.array([v], np.float64) for v in vectors]
+    sums = [np.zeros(1), np.zeros(1)]
+    outputs = sums if "Reduce" in name else [np.empty_like(inputs[0])]
+    c_interface.call(name, *inputs, *outputs)
+    return [float(o.flat[0]) for o in outputs]
+
+
+def test_vectors_beyond_float32_and_their_signs():
+    assert operator("Bn3dGradReduce", 1e39, dy=1, x=2) == pytest.approx([4, -4e39])
+    assert operator("Bn3dGradReduce", 0, dy=3e37, x=1e-20) == pytest.approx([1.2e38, 1.2e18])
+    assert operator("Bn3dReduce", 1e39, x=2) == pytest.approx([-4e39, 4e78])
+    assert operator("Bn3dApply", 1e39, 1e-39, 2, x=3) == pytest.approx([1])
+    assert operator("Bn3dApply", 0, 1e39, -1e39, x=2) == [np.inf]
+    assert operator("Bn3dApply", 1, 1e39, -1e39, x=2) == [0]
+    assert operator("Bn3dApply", np.inf, 1, 0, x=3) == [-np.inf]
+    assert operator("Bn3dGradApply", 1e39, 1, 1e-39, 0, dy=2, x=3) == pytest.approx([1])
+    assert operator("Bn3dGradApply", 0, 0, 1e-46, 0, dy=1, x=1e30) == pytest.approx([1e-16])
+    assert operator("Bn3dGradApply", 1, 0, 1e39, -1e39, dy=0, x=2) == [0]
+    zero = operator("Bn3dApply", 0, -1, -0.0, x=0)
+    assert zero == [0]
+    assert np.signbit(zero[0])
+
+
+def test_unloading_leaves_the_threads_their_code(child_environment):
+    script = (
+        "import _ctypes, time\n"
+        "from backends import test_native\n"
+        "from support import c_interface\n"
+        "from bn3d.backends import library\n"
+        "test_native.everything((2, 3, 32, 33, 34), c_interface.FLOAT32)\n"
+        "_ctypes.dlclose(library.load().handle._handle)\n"
+        "time.sleep(0.2)\n"
+    )
+    tests = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", script], env=child_environment, cwd=tests, check=True)
+
+
 @EACH_DTYPE
 @pytest.mark.parametrize("bits", [0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001])
 def test_a_nan_of_any_payload_stays_one(rng, dtype, bits):

@@ -53,6 +53,7 @@ class Report {
 
 bool fits(Type type, double got, double value, double tolerance) {
   if (std::isnan(value) || std::isnan(tolerance)) return std::isnan(got) || std::isinf(got);
+  if (std::isinf(value)) return got == value || std::isnan(got);
   if (std::isinf(tolerance)) return true;
   return rounded(type, value - tolerance) <= got && got <= rounded(type, value + tolerance);
 }

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -113,6 +114,24 @@ void join_an_open_call() {
   second.join();
 }
 
+// What a part throws reaches the caller, whichever thread it was on, and the pool goes on.
+void throw_on(bool the_callers) {
+  const std::thread::id caller = std::this_thread::get_id();
+  Event parts[2];
+  bool caught = false;
+  try {
+    bn3d::parallel_for(2, 2, [&](int64_t part) {
+      parts[part].set();
+      parts[1 - part].wait("a part on another thread");
+      if ((std::this_thread::get_id() == caller) == the_callers) throw std::out_of_range("part");
+    });
+  } catch (const std::out_of_range&) {
+    caught = true;
+  }
+  expect(caught, "an exception of a part reaches the caller");
+  expect_all_parts(2, "the parts of the next call are done");
+}
+
 void run_here_alone(int processor) {
   cpu_set_t one;
   CPU_ZERO(&one);
@@ -176,6 +195,8 @@ int main(int argc, char** argv) {
   join_an_open_call();
   bn3d_test::allow_threads(1000);
   compute_with_all_once_they_start();
+  throw_on(true);
+  throw_on(false);
   use_the_processors_of_the_process();
   std::printf("pool of threads: %d failed\n", failures);
   return failures == 0 ? 0 : 1;
