@@ -72,15 +72,18 @@ def _conditions(code: CodeType) -> dict[int, tuple[tuple, int, bool]]:
     the source, as loops have several at one place; what follows without a jump; and of what
     they jump.
     """
-    found, line, start = {}, code.co_firstlineno, None
+    found, line, nth, start = {}, code.co_firstlineno, 0, None
     for instruction, after in pairwise(dis.get_instructions(code)):
-        line = instruction.starts_line or line
+        if instruction.starts_line:
+            line, nth = instruction.starts_line, 0
         start = instruction.offset if start is None else start
         name = instruction.opname
         if name == "EXTENDED_ARG":
             continue  # until Python 3.11 what follows it is not traced: the jump is seen here
         if "JUMP" in name and "_IF_" in name and after.opname != "LOAD_ASSERTION_ERROR":
-            place = (line, *(getattr(instruction, "positions", None) or (instruction.offset,)))
+            # Python 3.10 has no columns: a loop has the conditions of its line twice in that order.
+            place = (line, *(getattr(instruction, "positions", None) or (nth,)))
+            nth += 1
             condition = place, after.offset, "TRUE" in name or "NOT_NONE" in name
             found[start] = found[instruction.offset] = condition
         start = None
