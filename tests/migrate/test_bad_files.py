@@ -5,6 +5,7 @@ a line that says what is wrong, no traceback, nothing written.
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import mindspore as ms
@@ -47,6 +48,39 @@ def changed(write, at):
         path.write_bytes(data)
 
     return change
+
+
+def with_bit(write, place):
+    """A bit of an archive is another: `place` gives the offset of its byte, and the bit."""
+
+    def change(path):
+        write(path)
+        data = bytearray(path.read_bytes())
+        at, bit = place(data, zipfile.ZipFile(path).getinfo(f"{path.stem}/data/1"))
+        data[at] ^= bit
+        path.write_bytes(data)
+
+    return change
+
+
+def local(offset, bit):
+    """In the header before a member."""
+    return lambda data, member: (member.header_offset + offset, bit)
+
+
+def central(offset, bit):
+    """In the header of a member in the directory at the end."""
+    return lambda data, member: (data.rindex(member.filename.encode()) - 46 + offset, bit)
+
+
+def packed(path):
+    """PyTorch reads these as well."""
+    other = path.with_suffix(".stored")
+    torch.save(state(), other)
+    with zipfile.ZipFile(other) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in stored.namelist():
+            new.writestr(name, stored.read(name))
+    other.unlink()
 
 
 def cut(write, kept):
@@ -114,6 +148,11 @@ FILES = [
     ("start.pt", changed(good_pt, 0), "start.pt is damaged"),
     ("middle.pt", changed(good_pt, 0.5), "middle.pt is damaged"),
     ("index.pt", changed(good_pt, 0.985), "index.pt is damaged"),
+    ("local_name.pt", with_bit(good_pt, local(27, 1)), "local_name.pt is damaged"),
+    ("encrypted.pt", with_bit(good_pt, central(8, 1)), "encrypted.pt is damaged"),
+    ("marked.pt", with_bit(good_pt, central(38, 0x10)), "marked.pt is damaged: marked/data/1"),
+    ("method.pt", with_bit(good_pt, central(10, 1)), "method.pt is damaged"),
+    ("packed.pt", with_bit(packed, local(45, 0x1F)), "packed.pt is damaged"),
     ("start.safetensors", changed(good_safetensors, 0), "start.safetensors is damaged"),
     ("zip.pt", archive({"a": "b"}), "zip.pt is damaged"),
     ("data.pt", archive({"a/data.pkl": "broken", "a/version": "3"}), "data.pt is damaged"),

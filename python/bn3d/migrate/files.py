@@ -31,6 +31,8 @@ __all__ = [
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".pyth", ".pth.tar", ".pt.tar", ".safetensors")
 MINDSPORE_SUFFIXES = (".ckpt",)
 
+_FOLDER = 0x10  # attribute of a member of an archive; of such a one PyTorch makes stray memory
+
 
 def read_torch(path: str | PathLike[str], key: str | None = None) -> dict[str, Any]:
     """The state dict in a file of `torch.save` or of safetensors, on the CPU.
@@ -139,12 +141,18 @@ def _check_archive(path: Path) -> None:
     """Refuse programs, and changed contents: PyTorch's archives have checksums, which it does
     not look at.
     """
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return  # no archive: what torch.save wrote before there were any
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             wrong = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
-        return  # no archive, or a broken one: PyTorch says more about it
+            for member in archive.infolist():
+                if member.external_attr & _FOLDER and not member.is_dir():
+                    raise ValueError(f"{member.filename} is marked as a folder")
+    except Exception as error:  # zipfile raises what it met, of any class
+        raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
     if any(name.endswith("/constants.pkl") for name in names):
         raise ValueError(
             f"{path} is a program of TorchScript; in PyTorch save its tensors alone: "
