@@ -103,6 +103,26 @@ def good_ckpt(path):
     ms.save_checkpoint(ResNet(), str(path))
 
 
+def with_checksum(path):
+    form = path.suffix.removeprefix(".")
+    ms.save_checkpoint(ResNet(), str(path), crc_check=True, format=form)
+
+
+def with_byte(write, at, bits):
+    def change(path):
+        write(path)
+        path.chmod(0o600)
+        data = bytearray(path.read_bytes())
+        data[at] ^= bits
+        path.write_bytes(data)
+
+    return change
+
+
+def float8(path):
+    save_file({"fc.weight": torch.ones(3).to(torch.float8_e4m3fn)}, path)
+
+
 def under(write, suffix):
     """A file of one format under the name of another."""
 
@@ -154,6 +174,14 @@ FILES = [
     ("method.pt", with_bit(good_pt, central(10, 1)), "method.pt is damaged"),
     ("packed.pt", with_bit(packed, local(45, 0x1F)), "packed.pt is damaged"),
     ("start.safetensors", changed(good_safetensors, 0), "start.safetensors is damaged"),
+    ("checked.ckpt", with_byte(with_checksum, 100, 0x40), "checked.ckpt is damaged: "),
+    (
+        "checked.safetensors",
+        with_byte(with_checksum, -9, 0x40),
+        "checked.safetensors is damaged: ",
+    ),
+    ("table.ckpt", with_byte(good_ckpt, 17, 0x08), "table.ckpt is damaged: conv1.weight"),
+    ("float8.safetensors", float8, "has tensors of dtype F8_E4M3, which MindSpore does not read"),
     ("zip.pt", archive({"a": "b"}), "zip.pt is damaged"),
     ("data.pt", archive({"a/data.pkl": "broken", "a/version": "3"}), "data.pt is damaged"),
     ("pickle.pt", text(pickle.dumps({"a": 1})), "pickle.pt is damaged or holds more"),

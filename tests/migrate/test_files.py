@@ -178,6 +178,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         bn3d.to_torch_state_dict(ResNet(), checkpoint=tmp_path / "net.ckpt")
 
 
+@pytest.mark.parametrize("form", ["ckpt", "safetensors"])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_an_intact_checkpoint_is_read_with_a_checksum_or_without(tmp_path, form, checksum, capfd):
+    ms.save_checkpoint(ResNet(), str(tmp_path / "net"), crc_check=checksum, format=form)
+    (tmp_path / f"net.{form}").rename(tmp_path / "net")
+    assert bn3d.to_torch_state_dict(ResNet(), checkpoint=tmp_path / "net").complete
+    assert capfd.readouterr() == ("", "")
+
+
 WRITERS = {
     "net.ckpt": lambda path: bn3d.convert_state_dict(
         torch_small().state_dict(), build_small(), output=path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
+from safetensors import safe_open
 
 from bn3d import outputs
 from bn3d.migrate.contents import is_meant, state_dict_in
@@ -167,10 +169,32 @@ def _read_mindspore(path: Path) -> dict[str, ms.Parameter]:
     ending = "safetensors" if format_of(path) is Format.SAFETENSORS else "ckpt"
     with _named(path, f".{ending}") as named:
         try:
-            return ms.load_checkpoint(str(named), format=ending)
+            checked = _has_checksum(named)
+            values = ms.load_checkpoint(str(named), format=ending, crc_check=checked)
+        except KeyError as error:  # of MindSpore's dtypes: the library has read the header
+            raise ValueError(
+                f"{path} has tensors of dtype {error.args[0]}, which MindSpore does not read from "
+                "safetensors: write it by torch.save, or in float32"
+            ) from error
         except Exception as error:  # MindSpore raises what it met, of any class
             why = _first_line(error).replace(str(named), str(path))
             raise ValueError(f"{path} is damaged: {why}") from error
+    for name, value in values.items():
+        if isinstance(value, list):  # a table of embeddings, which no layer here has
+            raise ValueError(f"{path} is damaged: {name} is no tensor")
+    return values
+
+
+def _has_checksum(path: Path) -> bool:
+    """Whether MindSpore was asked for one when it wrote; it warns if it shall check what is not
+    there.
+    """
+    if path.suffix == ".safetensors":
+        with safe_open(path, "np") as file:
+            return "crc_num" in (file.metadata() or {})
+    with path.open("rb") as file:
+        file.seek(-17, os.SEEK_END)
+        return file.read(7) == b"crc_num"
 
 
 @contextmanager
