@@ -42,7 +42,7 @@ def load(target: str, option: str) -> Callable[[], Any]:
         raise ValueError(f"{option} must be package.module:function, got {target!r}")
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except Exception as error:  # the module is the user's, and may raise anything
+    except (Exception, SystemExit) as error:  # the module is the user's, and may raise anything
         raise ValueError(f"{option}: {module} cannot be imported: {why(error)}") from error
     if not callable(found):
         raise ValueError(f"{option}: {module} has no function {function}")
@@ -58,11 +58,11 @@ def built(target: str, option: str) -> Any:
     build = load(target, option)
     try:
         return build()
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         raise ValueError(f"{option}: {target} failed: {why(error)}") from error
 
 
-def why(error: Exception) -> str:
+def why(error: BaseException) -> str:
     """What was raised, and where in the user's files."""
     where = [
         f" ({frame.f_code.co_filename}:{line})"
@@ -71,4 +71,6 @@ def why(error: Exception) -> str:
     ]
     said = str(error).strip().partition("\n")[0]
     what = f"{type(error).__qualname__}: {said}".removesuffix(": ")
+    if isinstance(error, SystemExit):
+        what = f'it ends the process; a script does so below `if __name__ == "__main__":` ({what})'
     return f"{what}{where[-1] if where else ''}"

@@ -43,6 +43,9 @@ def no_network():
 def fails():
     return {}["key"]
 
+def exits():
+    raise SystemExit(0)
+
 class Fails(nn.Cell):
     def __init__(self):
         super().__init__()
@@ -54,6 +57,10 @@ class Fails(nn.Cell):
 class Refuses(Fails):
     def construct(self, x):
         raise ValueError("x is not mine")
+
+class Exits(Fails):
+    def construct(self, x):
+        exits()
 
 class Asks(Fails):
     def construct(self, x):
@@ -76,6 +83,7 @@ def here(tmp_path, monkeypatch):
         ".astype(np.float32)\n"
     )
     (tmp_path / "broken_network.py").write_text("1 / 0\n")
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
     (tmp_path / "cut.npz").write_bytes(b"PK\3\4" + bytes(40))
     np.save(tmp_path / "words.npy", np.array(["a"]).astype(object))
     monkeypatch.chdir(tmp_path)
@@ -143,6 +151,9 @@ def test_json_to_stdout_is_only_json(here):
         (["users_network:nothing"], "users_network has no function nothing"),
         (["users_network:fails"], "BUILD: users_network:fails failed: KeyError: 'key'"),
         (["broken_network:build"], "broken_network cannot be imported: ZeroDivisionError"),
+        (["script:build"], "script cannot be imported: it ends the process"),
+        (["users_network:exits"], "BUILD: users_network:exits failed: it ends the process"),
+        (["users_network:Exits", "--shape", "1,1,4,4,4"], "bn3d: it ends the process"),
         (["users_network:Fails", "--shape", "1,1,4,4,4"], "KeyError: (1, 1, 4, 4, 4)"),
         (["users_network:network"], "no input: return (network, inputs)"),
         (["users_network:no_network", "--shape", "1,1,4,4,4"], "bn3d: 'net' must be"),

@@ -77,7 +77,7 @@ def check(
         raise _stopped(str(error)) from None
     try:
         checks = _checks(network, inputs, loss, beside, json_output.stream_beside(output))
-    except Exception as error:  # the network is the user's, and may raise anything
+    except (Exception, SystemExit) as error:  # the network is the user's, and may raise anything
         raise _stopped(user_code.why(error)) from None
     if output != json_output.STANDARD_OUTPUT:
         _show(checks)
