@@ -161,3 +161,9 @@ def test_every_command_writes_this_way():
             continue
         lines = [line for line in path.read_text().splitlines() if WRITES.search(line)]
         assert all("outputs.write_text(" in line or "(temporary" in line for line in lines), path
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full of Linux")
+def test_what_could_not_be_written_has_its_name():
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        outputs.write_text("/dev/full", "text")

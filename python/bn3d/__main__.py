@@ -1,19 +1,62 @@
 """The command `bn3d`, which is also `python -m bn3d`.
 
-`info` and `--version` need neither typer nor rich, which the other commands do.
+`info` and `--version` need neither typer nor rich, which the other commands do. What the machine
+lacks, memory or room on a disk, is told in a line, whatever the command.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
-from bn3d import __version__, interrupts
+from bn3d import __version__, interrupts, tables
 
 __all__ = ["main"]
 
 
 def main() -> None:
     interrupts.guard()
+    _prepare_streams()
+    try:
+        try:
+            _run()
+        finally:
+            interrupts.settle()
+            _flush()
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read has had enough
+    except MemoryError as error:
+        tables.say_error(f"not enough memory: {error}".removesuffix(": "))
+        sys.exit(2)
+    except OSError as error:
+        named = error.filename is not None
+        tables.say_error(f"{error.filename}: {error.strerror}" if named else str(error))
+        sys.exit(2)
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # whoever started this process has closed it, and a file would take it
+            setattr(sys, name, os.fdopen(_nowhere(), "w", errors="backslashreplace"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a letter that it has not, in a path
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(_nowhere(), sys.stdout.fileno())  # Python flushes once more as it ends
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_WRONLY)
+
+
+def _run() -> None:
     try:
         import rich  # noqa: F401, PLC0415, the guard comes first; commands import its parts late
 
@@ -22,10 +65,7 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
         sys.exit(_without_typer(sys.argv[1:]))
-    try:
-        app(prog_name="bn3d")
-    finally:
-        interrupts.settle()
+    app(prog_name="bn3d")
 
 
 def _without_typer(arguments: list[str]) -> int:

@@ -35,7 +35,18 @@ def replacing(path: str | PathLike[str], suffix: str = "") -> Iterator[Path]:
     Raises:
         OSError: `path` cannot be written; it is as it was.
     """
-    path = _target(path)
+    try:
+        with _replacing(_target(path), suffix) as temporary:
+            yield temporary
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # The file that was to be written, and not the temporary one, or none.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _replacing(path: Path, suffix: str) -> Iterator[Path]:
     with _folder_beside(path) as folder:
         temporary = folder / f"output{suffix}"
         temporary.touch(0o666)  # the kernel takes the umask and the folder's defaults into account

@@ -231,6 +231,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, write):
     assert list(tmp_path.iterdir()) == [output]
 
 
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.ckpt"])
+def test_a_full_disk_is_an_error_of_the_system(tmp_path, name):
+    """Whatever the writers of these formats make of it; a limit of the process stands for it."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (99, before[1]))
+    try:
+        with pytest.raises(OSError, match=rf"net\.{name[4:]}"):
+            WRITERS[name](tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_of_another_network(tmp_path):
     ms.save_checkpoint(ms.nn.Dense(2, 3), str(tmp_path / "net.ckpt"))
     with pytest.raises(bn3d.ConversionError) as error:

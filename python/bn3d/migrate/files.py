@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from bn3d import outputs
 from bn3d.migrate.contents import is_meant, state_dict_in
@@ -78,15 +78,24 @@ def write_checkpoint(tensors: Mapping[str, ms.Parameter], path: str | PathLike[s
 def write_torch(tensors: Mapping[str, Any], path: str | PathLike[str]) -> None:
     """Write the parameters and buffers of a state dict: safetensors where the name says so, or
     what `torch.save` writes.
+
+    Raises:
+        OSError: as `outputs.replacing`.
     """
     tensors = {name: tensor for name, tensor in tensors.items() if is_meant(name, tensor)}
+    torch = import_torch(f"writing {path}")
     with outputs.replacing(path) as temporary:
-        if str(path).lower().endswith(".safetensors"):
-            from safetensors.torch import save_file  # noqa: PLC0415, imports PyTorch
+        try:
+            if str(path).lower().endswith(".safetensors"):
+                from safetensors.torch import save_file  # noqa: PLC0415, imports PyTorch
 
-            save_file({name: t.clone().contiguous() for name, t in tensors.items()}, temporary)
-        else:
-            import_torch(f"writing {path}").save(tensors, temporary)
+                save_file({name: t.clone().contiguous() for name, t in tensors.items()}, temporary)
+            else:
+                torch.save(tensors, temporary)
+        except (RuntimeError, SafetensorError) as error:  # on a full disk no OSError
+            raise OSError(
+                f"{path} cannot be written, the disk may be full: {_first_line(error)}"
+            ) from error
 
 
 def check_output(path: str | PathLike[str], suffixes: tuple[str, ...]) -> None:
