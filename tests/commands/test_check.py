@@ -84,6 +84,9 @@ def here(tmp_path, monkeypatch):
     )
     (tmp_path / "broken_network.py").write_text("1 / 0\n")
     (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    np.save(tmp_path / "header.npy", np.ones(3))
+    damaged = (tmp_path / "header.npy").read_bytes().replace(b"(3,), }", b"(3,),  ")
+    (tmp_path / "header.npy").write_bytes(damaged)
     (tmp_path / "cut.npz").write_bytes(b"PK\3\4" + bytes(40))
     np.save(tmp_path / "words.npy", np.array(["a"]).astype(object))
     monkeypatch.chdir(tmp_path)
@@ -166,6 +169,9 @@ def test_json_to_stdout_is_only_json(here):
             ["users_network:network", "--data", "cut.npz"],
             "bn3d: --data: cut.npz: ",
         ),
+        (["users_network:network", "--data", "header.npy"], "bn3d: --data: header.npy: "),
+        (["nowhere:build", "--picture", "out.foo"], "bn3d: --picture must end in ."),
+        (["nowhere:build", "--picture", "out"], ", got out\n"),
         (["users_network:network", "--data", "words.npy"], "bn3d: --data: words.npy: "),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
-from zipfile import BadZipFile
 
 import typer
 
@@ -65,6 +64,10 @@ def check(
     from bn3d.networks.cross_check import layers_to_check  # noqa: PLC0415
 
     try:
+        if picture is not None:
+            from bn3d.commands.check_picture import check_name  # noqa: PLC0415
+
+            check_name(picture)
         ms.runtime.launch_blocking()  # an error has the line that made it, not one that waits
         use_device(device.value)
         network, inputs, loss = _built(build)
@@ -73,7 +76,7 @@ def check(
         if train is not None:
             network.set_train(train)
         layers_to_check(network, loss)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise _stopped(str(error)) from None
     try:
         checks = _checks(network, inputs, loss, beside, json_output.stream_beside(output))
@@ -83,7 +86,7 @@ def check(
         _show(checks)
     try:
         _write(checks, output, picture)
-    except (ImportError, OSError) as error:
+    except OSError as error:
         raise _stopped(str(error)) from None
     raise typer.Exit(0 if next(reversed(checks.values())).ok else 1)
 
@@ -132,7 +135,7 @@ def _inputs(data: Path | None, shape: str | None, inputs: tuple) -> tuple[ms.Ten
             loaded = np.load(data, allow_pickle=False)
             arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
             return tuple(ms.Tensor(array) for array in arrays)
-        except (BadZipFile, EOFError, OSError, TypeError, ValueError) as error:
+        except Exception as error:  # of any class, by where the file is damaged
             said = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ValueError(f"--data: {data}: {said}") from error
     if shape is not None:

@@ -8,16 +8,28 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from bn3d import outputs
 from bn3d.networks.check_report import CrossCheck
 
-__all__ = ["draw"]
+__all__ = ["check_name", "draw"]
 
 _MARKERS = ("o", "s")
 _COLOURS = ("#d55e00", "#0072b2")
 # What is right to the last bit, and what is not finite, has no place on a logarithmic axis.
 _LEAST, _MOST = 1e-6, 1e6
+
+
+def check_name(path: Path) -> None:
+    """Check before the work that matplotlib can draw what the name ends in.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    known = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise ValueError(f"--picture must end in .{', .'.join(sorted(known))}, got {path}")
 
 
 def draw(checks: dict[str, CrossCheck], path: Path) -> None:
