@@ -297,6 +297,8 @@ COMMANDS = [
     (["opp", "build", "--arch"], "requires an argument"),
     (["opp", "build", "--arch", "riscv64"], "bn3d: "),
     (["opp", "build", "more"], "unexpected extra argument"),
+    (["demo", "--seed", "-1"], "Invalid value for '--seed'"),
+    (["demo", "--seed", str(2**32)], "Invalid value for '--seed'"),
     (["opp", "build"], "ASCEND_HOME_PATH"),
     (["opp", "install"], "ASCEND_HOME_PATH"),
     (["opp", "install", "--path"], "requires an argument"),

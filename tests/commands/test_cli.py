@@ -74,6 +74,15 @@ def test_a_wrong_backend_is_one_line():
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("command", ["bench", "demo"])
+def test_a_wrong_backend_ends_a_command_before_its_work(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("BN3D_BACKEND", "cuda")
+    result = runner.invoke(app, [command, "--quick", "--output", str(tmp_path)])
+    assert result.exit_code == 2, result.output
+    assert "BN3D_BACKEND must be one of" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_info_as_json(tmp_path: Path):
     result = runner.invoke(app, ["info", "--json", "-"])
     assert result.exit_code == 0, result.output

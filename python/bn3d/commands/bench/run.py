@@ -15,6 +15,7 @@ from bn3d.commands.bench.device import device_table, measure_device
 from bn3d.commands.bench.layers import refuses
 from bn3d.commands.bench.session import (
     measuring_process,
+    no_backend,
     run_kernels,
     run_layers,
     run_waiting,
@@ -79,6 +80,8 @@ def measure(
     with progress("bench", total) as shown:
         for mode in modes:
             with measuring_process(mode, threads) as run:
+                if why := run(no_backend):
+                    raise _stopped(why)
                 result["waiting"][mode] = run(run_waiting)
                 for case in cases:
                     for step in steps:
@@ -105,13 +108,12 @@ def _bench_device(
     effort: Effort,
     output: Path,
 ) -> None:
-    from bn3d.commands.verify.session import DeviceError, set_device  # noqa: PLC0415 - imports MindSpore
+    from bn3d.commands.verify.session import set_device  # noqa: PLC0415 - imports MindSpore
 
     try:
         set_device(device)
-    except DeviceError as error:
-        say_error(str(error))
-        raise typer.Exit(2) from None
+    except (RuntimeError, ValueError) as error:
+        raise _stopped(str(error)) from None
     rows = measure_device(device, cases, modes, steps, threads, effort)
     if not report.quiet(rows):
         say(f"Warning: {report.busy(rows)}: measure again\n")
@@ -121,6 +123,11 @@ def _bench_device(
     result = {**report.describe_run(threads), "layers": rows}
     outputs.write_text(path, json.dumps(result, indent=1) + "\n")
     outputs.say_written(path)
+
+
+def _stopped(why: str) -> typer.Exit:
+    say_error(why)
+    return typer.Exit(2)
 
 
 def _print(result: dict, profile: bool, quick: bool) -> None:

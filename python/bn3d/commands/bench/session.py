@@ -15,14 +15,22 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from bn3d.commands.bench import standard_error
 from bn3d.commands.bench.cases import Case
 from bn3d.commands.bench.timing import Call, Effort, other_load, take_turns
 
-__all__ = ["measuring_process", "run_kernels", "run_layers", "run_waiting", "usable_cores"]
+__all__ = [
+    "measuring_process",
+    "no_backend",
+    "run_kernels",
+    "run_layers",
+    "run_waiting",
+    "usable_cores",
+]
 
-Run = Callable[..., dict]
+Run = Callable[..., Any]
 
 
 def usable_cores() -> int:
@@ -73,6 +81,17 @@ def _enter(mode: str | None, threads: int, held_back: Path) -> None:
     except ImportError:
         return
     torch.set_num_threads(threads)
+
+
+def no_backend() -> str | None:
+    """Why bn3d has nothing to compute with in this process, None where it has."""
+    from bn3d import backends  # noqa: PLC0415 - imports MindSpore
+
+    try:
+        backends.choose()
+    except (RuntimeError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def run_waiting() -> dict:

@@ -29,7 +29,9 @@ def main(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of report.html.", callback=folder)
     ] = Path("build/demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the weights and of the patches.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the weights and of the patches.")
+    ] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"{QUICK_STEPS} steps: does it run? Gives no verdict.")
     ] = False,
@@ -37,6 +39,13 @@ def main(
     """Train a 3-D U-Net on a brain MRI with nn.BatchNorm3d and with bn3d, and compare."""
     if said := convolutions.use_fast():
         say(said)
+    from bn3d import backends  # noqa: PLC0415, it loads MindSpore
+
+    try:
+        backends.choose()
+    except (RuntimeError, ValueError) as error:
+        say_error(str(error))
+        raise typer.Exit(2) from None
     try:
         from bn3d.commands.demo import report, training, volume  # noqa: PLC0415
     except ModuleNotFoundError as missing:
