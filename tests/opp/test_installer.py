@@ -59,6 +59,16 @@ def test_installs_into_an_opp_without_vendors(node: Path, parsed: Package):
         ("load_priority=customize\n", "load_priority=bn3d,customize\n"),
         ("load_priority=bn,mybn3d,bn3d_old\n", "load_priority=bn3d,bn,mybn3d,bn3d_old\n"),
         ("load_priority=a, b\n# kept\nother=1\n", "load_priority=bn3d,a, b\n# kept\nother=1\n"),
+        ("load_priority=a,b", "load_priority=bn3d,a,b"),
+        ("load_priority=a,b\r\nother=1\r\n", "load_priority=bn3d,a,b\r\nother=1\r\n"),
+        ("load_priority=a\nload_priority=b\n", "load_priority=bn3d,a\nload_priority=b\n"),
+        ("load_priority=\nload_priority=b\n", "load_priority=bn3d\nload_priority=b\n"),
+        # The engine reads the first line, whatever its key.
+        ("\ufeffload_priority=a,b\n", "\ufeffload_priority=bn3d,a,b\n"),
+        ("priority=a,b\n", "priority=bn3d,a,b\n"),
+        ("# first\nload_priority=a\n", "load_priority=bn3d\n# first\nload_priority=a\n"),
+        # A comment in GBK.
+        ("load_priority=a\n# \udcb3\udca7\n", "load_priority=bn3d,a\n# \udcb3\udca7\n"),
     ],
 )
 def test_uninstall_restores_what_was(
@@ -68,15 +78,40 @@ def test_uninstall_restores_what_was(
     other_vendor(node, "bn")
     config = node / "opp" / "vendors" / "config.ini"
     if before is not None:
-        config.write_text(before)
+        config.write_bytes(os.fsencode(before))
         config.chmod(0o640)
     was = tree(node)
     install(parsed, environment=environment(node))
-    assert config.read_text() == installed
+    assert config.read_bytes() == os.fsencode(installed)
+    assert status(environment=environment(node))["active"]
     if before is not None:
         assert stat.S_IMODE(config.stat().st_mode) == 0o640
     uninstall(environment=environment(node))
     assert tree(node) == was
+    assert before is None or config.read_bytes() == os.fsencode(before)
+
+
+@pytest.mark.parametrize(
+    ("before", "then", "left"),
+    [
+        (None, "load_priority=bn3d\nother=1\n", "load_priority=\nother=1\n"),
+        ("load_priority=\n", "load_priority=bn3d\n# admin\n", "load_priority=\n# admin\n"),
+        ("load_priority=a\n# b\n", "load_priority=bn3d\n# b\n", "load_priority=\n# b\n"),
+        ("load_priority=a\n", "load_priority=bn3d\n", None),
+        ("load_priority=bn3d\n", "load_priority=bn3d\n", None),  # of one that was deleted
+    ],
+)
+def test_uninstall_keeps_lines_that_came_later(
+    node: Path, parsed: Package, before: str | None, then: str, left: str | None
+):
+    other_vendor(node, "bn")
+    config = node / "opp" / "vendors" / "config.ini"
+    if before is not None:
+        config.write_text(before)
+    install(parsed, environment=environment(node))
+    config.write_text(then)
+    uninstall(environment=environment(node))
+    assert (config.read_text() if config.exists() else None) == left
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,65 +21,71 @@ __all__ = [
 ]
 
 VENDOR = "bn3d"
-_KEY = "load_priority"
+_KEY = b"load_priority"
 
 
 class Config:
     """`vendors/config.ini`, whose first line `load_priority=a,b` orders the vendors of an opp.
 
-    The engine wants that line first, with at least one name. Everything else stays as it is.
+    It is read as the engine reads it: the first line alone, whatever its key. Everything else stays
+    as it is, byte for byte.
     """
 
     def __init__(self, path: Path):
         self.path = Path(os.path.realpath(str(path)))  # a link stays one
-        self.text = self.path.read_text() if self.path.exists() else None
-        self._before = self.text
+        self._now = self._before = self.path.read_bytes() if self.path.exists() else None
+
+    @property
+    def text(self) -> str | None:
+        """What is in the file, as `remove` takes it, whatever its encoding; None without a file."""
+        return None if self._now is None else self._now.decode("utf-8", "surrogateescape")
 
     @property
     def names(self) -> list:
         """The vendors that the engine finds, first is searched first."""
-        return _found(self.text)
+        return [os.fsdecode(name) for name in _found(self._now)]
 
     def add(self, name: str) -> None:
         """Put `name` first, unless it is listed already."""
         if name not in self.names:
-            value, rest = _split(self.text)
-            others = [
-                item
-                for item in value.split(",")
-                if item.strip() not in ("", name) and "=" not in item
-            ]
-            self._write(_join(",".join([name, *others]), rest))
+            self._write(_added(self._now, name.encode()))
 
     def remove(self, name: str, original: str | None = None) -> None:
-        """Take `name` out; a file without any other becomes `original`, or goes."""
-        value, rest = _split(self.text)
-        if name not in _names(value):
+        """Take `name` out.
+
+        Args:
+            name: a file without any other vendor, or anything else in it, goes.
+            original: the `text` before `add`. It is put back if nothing was changed since.
+        """
+        if name not in self.names:
             return
-        items = [item for item in value.split(",") if item.strip() != name]
-        if any(item.strip() for item in items):
-            self._write(_join(",".join(items), rest))
-        elif original is not None and not _found(original):
-            self._write(original)
-        else:
-            self._write(None)
+        ours = name.encode()
+        before = None if original is None else original.encode("utf-8", "surrogateescape")
+        if ours not in _found(before) and self._now == _added(before, ours):
+            self._write(before)
+            return
+        start, value, end, rest = _split(self._now)
+        items = [item for item in value.split(b",") if item.strip() != ours]
+        # Without vendors it stays the first line: the engine would take another for it.
+        kept = any(item.strip() for item in [*items, rest])
+        self._write(start + b",".join(items) + end + rest if kept else None)
 
     def restore(self) -> None:
         """Write what was there when this object was made."""
         self._write(self._before)
 
-    def _write(self, text: str | None) -> None:
-        if text is None:
+    def _write(self, content: bytes | None) -> None:
+        if content is None:
             if self.path.exists():
                 self.path.unlink()
-            self.text = None
+            self._now = None
             return
         partial = self.path.with_name(f".config.ini.{VENDOR}")
         try:
             if os.path.lexists(str(partial)):
                 partial.unlink()
-            with partial.open("x") as out:  # never through a link that somebody left there
-                out.write(text)
+            with partial.open("xb") as out:  # never through a link that somebody left there
+                out.write(content)
             if self.path.exists():  # CANN's is often readable by its own user and group only
                 old = self.path.stat()
                 with contextlib.suppress(PermissionError):
@@ -91,33 +98,35 @@ class Config:
             if partial.exists():
                 partial.unlink()
             raise
-        self.text = text
+        self._now = content
 
 
-def _found(text: str | None) -> list:
-    """What the engine makes of a config.ini: it reads the first line, whatever the key."""
-    parts = [part for part in (text or "").partition("\n")[0].split("=") if part]
-    return _names(parts[1]) if len(parts) == 2 else []
+def _found(content: bytes | None) -> list:
+    """The vendors that the engine finds in a config.ini."""
+    return [item.strip() for item in _split(content)[1].split(b",") if item.strip()]
 
 
-def _names(value: str) -> list:
-    return [name.strip() for name in value.split(",") if name.strip()]
+def _added(content: bytes | None, name: bytes) -> bytes:
+    """A config.ini with `name` as the first vendor."""
+    start, value, end, rest = _split(content)
+    if _found(content):
+        return start + name + b"," + value + end + rest
+    if _KEY in start:
+        return start + name + end + rest
+    return _KEY + b"=" + name + b"\n" + (content or b"")
 
 
-def _split(text: str | None) -> tuple:
-    """The value of load_priority, and the other lines."""
-    value, rest = "", []
-    for line in (text or "").splitlines(keepends=True):
-        key, _, after = line.partition("=")
-        if key.strip() == _KEY:
-            value = after.rstrip("\r\n")
-        else:
-            rest.append(line)
-    return value, "".join(rest)
+def _split(content: bytes | None) -> tuple:
+    """What is before the names of the first line, the names, what is after them, other lines.
 
-
-def _join(value: str, rest: str) -> str:
-    return f"{_KEY}={value}\n{rest}"
+    The engine wants two parts that are not empty between the "=" of that line. If they are not
+    there, all of the file is in the last of the four.
+    """
+    line, newline, rest = (content or b"").partition(b"\n")
+    parts = re.fullmatch(rb"(=*[^=]+=+)([^=]*?)(\s*=*)", line)
+    if parts is None:
+        return b"", b"", b"", content or b""
+    return parts.group(1), parts.group(2), parts.group(3) + newline, rest
 
 
 def default_vendors_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
