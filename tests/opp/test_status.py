@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from bn3d.opp.payload import InstallError, Package
 from bn3d.opp.status import report, status
 from bn3d.opp.support import SOCS
 
-from .conftest import environment, tree
+from .conftest import environment, names, tree
 
 REDUCE = "op_impl/ai_core/tbe/bn3d_impl/bn3d_reduce.py"
 
@@ -217,7 +218,42 @@ def test_op_info_of_others_may_be_anything(node: Path, place: Path, text: str):
     assert status(environment=environment(node))["active"] == ("Bn3d" not in text)
 
 
-def test_a_damaged_list_of_sums_is_named(node: Path, place: Path):
-    (place / "SHA256SUMS").write_text("nonsense\n")
-    with pytest.raises(InstallError, match="SHA256SUMS is damaged"):
-        status(environment=environment(node))
+def cut(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "version.info", "install.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        cut,
+        lambda path: path.write_text(""),
+        lambda path: path.write_text("nonsense\n"),
+        lambda path: path.write_bytes(b"\xb3\xa7\n"),
+    ],
+    ids=["missing", "cut", "empty", "nonsense", "other encoding"],
+)
+def test_what_says_what_is_installed_is_missed_and_mended(
+    name: str, damage, node: Path, place: Path, parsed: Package
+):
+    damage(place / name)
+    state = status(environment=environment(node))
+    assert state["damaged"] == [name] and not state["active"]
+    assert f"damaged   {name}" in report(state)
+    if name == "install.json" and (place / name).exists():
+        with pytest.raises(InstallError, match="remove it, and install again"):
+            install(parsed, environment=environment(node))
+        (place / name).unlink()
+    install(parsed, environment=environment(node))
+    assert status(environment=environment(node))["active"]
+    (place / "install.json").unlink()
+    uninstall(environment=environment(node))
+    assert names(place.parent) == []
+
+
+def test_operators_that_are_not_listed_any_more_are_missed(node: Path, place: Path):
+    (place / "SHA256SUMS").write_text("")
+    for name in ("op_impl", "op_proto"):
+        shutil.rmtree(place / name)
+    assert status(environment=environment(node))["damaged"] == ["SHA256SUMS"]

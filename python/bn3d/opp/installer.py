@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import cann
-from .payload import InstallError, Package
+from .payload import InstallError, Package, read_info
 from .vendors import (
     VENDOR,
     Config,
@@ -27,7 +27,7 @@ from .vendors import (
     is_searched_by_config,
 )
 
-__all__ = ["install", "target", "uninstall"]
+__all__ = ["RECORD", "install", "is_installed", "read_record", "target", "uninstall"]
 
 RECORD = "install.json"  # in the vendor directory: what uninstall has to put back
 SET_ENV = "bin/set_env.bash"
@@ -98,9 +98,9 @@ def uninstall(path: Path | None = None, environment: Mapping[str, str] = os.envi
     with _explained(vendors, 0):
         with _locked(vendors):
             _recover(vendors)
-            record = _record(place)
-            if record is None:
+            if not is_installed(place):
                 raise InstallError(f"bn3d is not installed in {vendors}")
+            record = read_record(place) or {"config": None, "created": []}
             # Only what install can have made: whoever wrote that file is not trusted with more.
             parents = [str(vendors), *map(str, vendors.parents)]
             created = [Path(name) for name in record["created"] if name in parents]
@@ -120,9 +120,9 @@ def uninstall(path: Path | None = None, environment: Mapping[str, str] = os.envi
 def _install(package: Package, vendors: Path, by_config: bool, created: list) -> Path:
     place, staged, replaced = (vendors / name for name in (VENDOR, _STAGED, _REPLACED))
     config = Config(vendors / "config.ini")
-    record = _record(place)
+    record = read_record(place)
     if record is None:
-        if os.path.lexists(str(place)):
+        if os.path.lexists(str(place)) and not is_installed(place):
             raise InstallError(f"{place} exists but was not installed by bn3d; move it away first")
         record = {"config": config.text, "created": [str(directory) for directory in created]}
     new = staged  # where the new tree is
@@ -182,20 +182,30 @@ def _set_env(place: Path) -> str:
     )
 
 
-def _record(place: Path) -> dict | None:
-    """What uninstall has to put back; None if bn3d did not install `place`."""
+def is_installed(place: Path) -> bool:
+    """Whether bn3d installed `place`, though files may be missing by now."""
+    return (place / RECORD).exists() or "bn3d_version" in read_info(place)
+
+
+def read_record(place: Path) -> dict | None:
+    """What uninstall has to put back; None if nothing says it.
+
+    Raises:
+        InstallError: the file that says it is damaged.
+    """
+    advice = "remove it, and install again"
     try:
         record = json.loads((place / RECORD).read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise InstallError(f"{place / RECORD} is damaged: {error}") from error
+        raise InstallError(f"{place / RECORD} is damaged: {error}; {advice}") from error
     if not (
         isinstance(record, dict)
         and isinstance(record.get("config", 0), (str, type(None)))
         and isinstance(record.get("created"), list)
     ):
-        raise InstallError(f"{place / RECORD} is damaged: it is not what bn3d wrote")
+        raise InstallError(f"{place / RECORD} is damaged: it is not what bn3d wrote; {advice}")
     return record
 
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["InstallError", "Package", "check_names", "parse_info", "parse_sums"]
+__all__ = ["InstallError", "Package", "check_names", "parse_info", "parse_sums", "read_info"]
 
 _FOLDER = "package/"
 _MOST_FILES = 1000
@@ -138,6 +138,14 @@ def _text(files: dict, name: str) -> str:
 
 def parse_info(text: str) -> dict:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def read_info(directory: Path) -> dict:
+    """version.info of a vendor directory; empty if there is none."""
+    try:
+        return parse_info((directory / "version.info").read_text("utf-8", "replace"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
 
 
 def parse_sums(text: str) -> dict:

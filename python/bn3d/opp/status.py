@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import cann
-from .installer import target
-from .payload import InstallError, parse_info, parse_sums
+from .installer import RECORD, is_installed, read_record, target
+from .payload import InstallError, parse_sums, read_info
 from .vendors import VENDOR, search_order
 
 __all__ = ["is_state", "report", "show", "status"]
+
+_PARTS = ("op_impl/", "op_proto/", "version.info")  # of every package
 
 
 def status(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> dict:
@@ -55,11 +57,9 @@ def is_state(answer: object) -> bool:
 
 def _status(place: Path, environment: Mapping[str, str]) -> dict:
     result = {"location": str(place), "installed": False, "active": False}
-    try:
-        info = parse_info((place / "version.info").read_text())
-        sums = parse_sums((place / "SHA256SUMS").read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    if not is_installed(place):
         return result
+    info = read_info(place)
     root = cann.find(environment)
     order = search_order(environment)
     searched = [_real(directory) for directory in order]
@@ -71,13 +71,13 @@ def _status(place: Path, environment: Mapping[str, str]) -> dict:
     accepted = not version or root is None or cann.accepts(root, version, place)
     result.update(
         installed=True,
-        version=info.get("bn3d_version"),
-        arch=info.get("bn3d_arch"),
+        version=info.get("bn3d_version", "unknown"),
+        arch=info.get("bn3d_arch", "unknown"),
         built_with=version,
         socs=info.get("bn3d_socs", "").split(","),
         cann=cann.compiler_version(root) if root is not None else None,
         accepted=accepted,
-        damaged=sorted(name for name, digest in sums.items() if _sha256(place / name) != digest),
+        damaged=sorted(_damaged(place)),
         searched=index is not None,
         shadowed_by=shadows[0] if shadows else None,
     )
@@ -142,6 +142,23 @@ def _operators(vendor: Path) -> set:
             continue  # not ours to judge, and CANN skips it too
         types |= set(info) if isinstance(info, dict) else set()
     return types
+
+
+def _damaged(place: Path) -> set:
+    """The files that are missing or changed, among them a list of files that is itself cut."""
+    try:
+        sums = parse_sums((place / "SHA256SUMS").read_text("utf-8", "replace"))
+    except (FileNotFoundError, InstallError):
+        sums = {}
+    damaged = {name for name, digest in sums.items() if _sha256(place / name) != digest}
+    # The last in the list is version.info, so one that ends early lacks it.
+    if not all(any(name.startswith(part) for name in sums) for part in _PARTS):
+        damaged.add("SHA256SUMS")
+    try:
+        lost = read_record(place) is None
+    except InstallError:
+        lost = True
+    return damaged | ({RECORD} if lost else set())
 
 
 def _sha256(path: Path) -> str | None:
