@@ -227,11 +227,12 @@ class TestOutsideOfTheOpp:
             ["bash", "-c", script, "bash", str(place / "bin" / "set_env.bash")],
             env=variables,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=True,
         ).stdout
 
-    @pytest.mark.parametrize("name", ["plain", "with space", "quo'te", "dollar$HOME"])
+    @pytest.mark.parametrize("name", ["plain", "with space", "quo'te", "dollar$HOME", "\udcff"])
     def test_set_env_makes_cann_find_it(self, node: Path, parsed: Package, tmp_path, name: str):
         place = install(parsed, tmp_path / name, environment(node))
         assert not (place.parent / "config.ini").exists()

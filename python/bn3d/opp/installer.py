@@ -154,7 +154,7 @@ def _remove(path: Path) -> None:
 def _write_tree(files: dict, staged: Path, place: Path, record: dict) -> None:
     extra = {
         RECORD: (json.dumps(record, indent=2) + "\n").encode(),
-        SET_ENV: _set_env(place).encode(),
+        SET_ENV: os.fsencode(_set_env(place)),  # the bytes of the path, in any locale
     }
     for name, data in {**files, **extra}.items():
         path = staged / name
