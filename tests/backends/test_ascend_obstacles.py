@@ -72,6 +72,12 @@ def test_an_unreadable_installation(monkeypatch):
     assert "Permission denied" in ascend_obstacles.obstacle()
 
 
+@pytest.mark.parametrize("variable", ["ASCEND_OPP_PATH", "ASCEND_HOME_PATH"])
+def test_a_place_that_cannot_be_looked_at(variable: str, monkeypatch):
+    monkeypatch.setenv(variable, f"{'x' * 300}/opp")
+    assert "File name too long" in ascend_obstacles.obstacle()
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

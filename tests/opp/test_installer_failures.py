@@ -175,27 +175,60 @@ def public_directory(run_file: Path) -> Iterator[tuple[Path, Path]]:
         yield Path(name), copy
 
 
+def run_as_nobody(run_file: Path, *arguments: str, **variables: str):
+    """Run the package as a user without rights, who is the present one if that is not root."""
+    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if AS_ROOT else {}
+    return subprocess.run(
+        ["/usr/bin/env", "python3", str(run_file), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin" if AS_ROOT else os.environ["PATH"], **variables},
+        **user,
+    )
+
+
 def test_without_permission_it_says_who_may_not_write_where(public_directory):
     directory, run_file = public_directory
     vendors = directory / "opp" / "vendors"
     vendors.mkdir(parents=True)
     vendors.chmod(0o555)
-    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if AS_ROOT else {}
-    done = subprocess.run(
-        ["/usr/bin/env", "python3", str(run_file), "install", "--path", str(directory / "opp")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": "/usr/bin:/bin" if AS_ROOT else os.environ["PATH"]},
-        **user,
-    )
+    done = run_as_nobody(run_file, "install", "--path", str(directory / "opp"))
     assert done.returncode == 2
     assert done.stderr.startswith(
-        f"error: user {NOBODY if AS_ROOT else os.geteuid()} may not write"
+        f"error: user {NOBODY if AS_ROOT else os.geteuid()} may not read or write"
     )
     assert str(vendors) in done.stderr and "--path" in done.stderr
     assert names(vendors) == []
     vendors.chmod(0o755)
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall", "status"])
+@pytest.mark.parametrize("by", ["--path", "ASCEND_OPP_PATH", "ASCEND_HOME_PATH", "a long name"])
+def test_a_place_that_may_not_be_looked_at_is_named(command: str, by: str, public_directory):
+    directory, run_file = public_directory
+    private = directory / "private"
+    (private / "opp").mkdir(parents=True)
+    private.chmod(0)
+    arguments, variables = [], {"ASCEND_OPP_PATH": str(private / "opp")}
+    if by == "--path":
+        arguments = ["--path", str(private / "opp")]
+    elif by == "a long name":
+        arguments = ["--path", str(directory / ("x" * 300))]
+    elif by == "ASCEND_HOME_PATH":
+        arguments = ["--path", str(directory / "new")]
+        variables = {"ASCEND_HOME_PATH": str(private)}
+    done = run_as_nobody(run_file, command, *arguments, **variables)
+    private.chmod(0o755)
+    if (command, by) == ("status", "ASCEND_HOME_PATH"):  # there is nothing to compare CANN with
+        assert (done.returncode, done.stderr) == (1, "")
+        return
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert by == "a long name" or str(private) in line or "not installed" in line
+    assert names(directory) == [run_file.name, "private"]
+    assert names(private / "opp") == []
 
 
 def test_a_second_run_at_the_same_time_is_refused(start, node: Path, parsed: Package):

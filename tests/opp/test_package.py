@@ -201,6 +201,8 @@ def test_says_what_to_set_without_cann(tmp_path: Path):
         build.build(tmp_path, environment={})
     with pytest.raises(CannError, match=r"no CANN headers in .*nowhere"):
         build.build(tmp_path, environment={"ASCEND_HOME_PATH": "/nowhere"})
+    with pytest.raises(CannError, match=r"operator_reg\.h cannot be read: File name too long"):
+        build.build(tmp_path, environment={"ASCEND_HOME_PATH": "/" + "x" * 300})
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,15 @@ def obstacles() -> Iterator[str]:
 
     Without CANN, or without a readable package, that alone is said.
     """
-    found = _of_cann()
-    if found is not None:
-        yield found
-        return
-    yield from _of_package()
-    yield from node.obstacles(soc_name())
+    try:
+        found = _of_cann()
+        if found is not None:
+            yield found
+            return
+        yield from _of_package()
+        yield from node.obstacles(soc_name())
+    except (OSError, CannError) as error:  # of another user, or no name that a file can have
+        yield f"{error}; see docs/ascend_reference.md"
 
 
 def _of_cann() -> str | None:

@@ -49,7 +49,11 @@ def include_dir(environment: Mapping[str, str] = os.environ) -> Path:
             "CANN was not found: source its set_env.sh, by default in "
             f"{' or '.join(DEFAULT_PLACES)}, or set ASCEND_HOME_PATH to the toolkit's directory"
         )
-    if not (root / "include" / "graph" / "operator_reg.h").is_file():
+    try:
+        there = (root / "include" / "graph" / "operator_reg.h").is_file()
+    except OSError as error:
+        raise CannError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if not there:
         raise CannError(
             f"no CANN headers in {root}: include/graph/operator_reg.h is missing; "
             "ASCEND_HOME_PATH must name a toolkit, not a runtime-only installation"
@@ -58,7 +62,11 @@ def include_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def compiler_version(root: Path) -> str | None:
-    """The version of CANN's compiler, such as "7.7.0.1.238"; None if it has none."""
+    """The version of CANN's compiler, such as "7.7.0.1.238"; None if it has none.
+
+    Raises:
+        CannError: this user may not read it.
+    """
     for part in ("compiler", "runtime", "opp"):
         version = _version_info(root / part).get("Version")
         if version:
@@ -134,5 +142,7 @@ def _version_info(directory: Path) -> dict:
         text = (directory / "version.info").read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise CannError(f"{error.filename} cannot be read: {error.strerror}") from error
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key.strip(): value.replace('"', "").strip() for key, value in pairs}

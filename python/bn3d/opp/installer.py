@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import cann
-from .payload import InstallError, Package, read_info
+from .payload import InstallError, Package
+from .record import RECORD, is_installed, read_record
 from .vendors import (
     VENDOR,
     Config,
@@ -27,9 +28,8 @@ from .vendors import (
     is_searched_by_config,
 )
 
-__all__ = ["RECORD", "install", "is_installed", "read_record", "target", "uninstall"]
+__all__ = ["install", "target", "uninstall"]
 
-RECORD = "install.json"  # in the vendor directory: what uninstall has to put back
 SET_ENV = "bin/set_env.bash"
 _STAGED = "." + VENDOR + ".new"
 _REPLACED = "." + VENDOR + ".old"
@@ -44,7 +44,7 @@ def target(path: Path | None, environment: Mapping[str, str] = os.environ) -> Pa
         environment: asked if `path` is None.
 
     Raises:
-        InstallError: neither says where.
+        InstallError: neither says where, or this user may not look there.
     """
     if path is not None:
         return Path(path).absolute() / "vendors"
@@ -56,7 +56,9 @@ def target(path: Path | None, environment: Mapping[str, str] = os.environ) -> Pa
         )
     # A place of bn3d's own may be gone, after an uninstall, and is made again.
     ours = any(Path(entry).name == VENDOR for entry in custom_entries(environment))
-    if not ours and not vendors.parent.is_dir():
+    with _explained(vendors, 0):
+        there = vendors.parent.is_dir()
+    if not ours and not there:
         raise InstallError(f"{vendors.parent} does not exist; is CANN's set_env.sh sourced?")
     return vendors.absolute()
 
@@ -70,11 +72,11 @@ def install(
         InstallError: with the reason; everything is as it was.
     """
     vendors = target(path, environment)
-    by_config = is_searched_by_config(vendors, environment)
-    _check_machine(package, vendors, by_config, environment)
-    if not by_config and ":" in str(vendors):
-        raise InstallError(f"{vendors} has a colon, which ASCEND_CUSTOM_OPP_PATH separates by")
     with _explained(vendors, package.size):
+        by_config = is_searched_by_config(vendors, environment)
+        _check_machine(package, vendors, by_config, environment)
+        if not by_config and ":" in str(vendors):
+            raise InstallError(f"{vendors} has a colon, which ASCEND_CUSTOM_OPP_PATH separates by")
         created = _make_dirs(vendors)
         try:
             with _locked(vendors):
@@ -93,9 +95,9 @@ def uninstall(path: Path | None = None, environment: Mapping[str, str] = os.envi
     """
     vendors = target(path, environment)
     place = vendors / VENDOR
-    if not vendors.is_dir():
-        raise InstallError(f"bn3d is not installed in {vendors}")
     with _explained(vendors, 0):
+        if not vendors.is_dir():
+            raise InstallError(f"bn3d is not installed in {vendors}")
         with _locked(vendors):
             _recover(vendors)
             if not is_installed(place):
@@ -182,33 +184,6 @@ def _set_env(place: Path) -> str:
     )
 
 
-def is_installed(place: Path) -> bool:
-    """Whether bn3d installed `place`, though files may be missing by now."""
-    return (place / RECORD).exists() or "bn3d_version" in read_info(place)
-
-
-def read_record(place: Path) -> dict | None:
-    """What uninstall has to put back; None if nothing says it.
-
-    Raises:
-        InstallError: the file that says it is damaged.
-    """
-    advice = "remove it, and install again"
-    try:
-        record = json.loads((place / RECORD).read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise InstallError(f"{place / RECORD} is damaged: {error}; {advice}") from error
-    if not (
-        isinstance(record, dict)
-        and isinstance(record.get("config", 0), (str, type(None)))
-        and isinstance(record.get("created"), list)
-    ):
-        raise InstallError(f"{place / RECORD} is damaged: it is not what bn3d wrote; {advice}")
-    return record
-
-
 def _check_machine(
     package: Package, vendors: Path, by_config: bool, environment: Mapping[str, str]
 ) -> None:
@@ -272,8 +247,8 @@ def _explained(vendors: Path, size: int) -> Iterator[None]:
             reason = f"the disk of {vendors} is full; the package needs {kib} KiB there"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = (
-                f"user {os.geteuid()} may not write {error.filename or vendors}; run as its "
-                "owner, or name another directory with --path"
+                f"user {os.geteuid()} may not read or write {error.filename or vendors}; run as "
+                "its owner, or name another directory with --path"
             )
         else:
             reason = str(error)

@@ -38,7 +38,10 @@ __all__ = [
 
 _HERE = Path(__file__).parent
 _TBE = "op_impl/ai_core/tbe"
-_INSTALLER = ("cann.py", "payload.py", "vendors.py", "installer.py", "status.py", "__main__.py")
+_INSTALLER = (
+    *("cann.py", "payload.py", "record.py", "vendors.py", "installer.py", "status.py"),
+    "__main__.py",
+)
 # The shell reads no further than this, and Python begins at the archive's end.
 _HEADER = b"""#!/bin/sh
 command -v python3 >/dev/null || { echo "error: python3 was not found" >&2; exit 2; }

@@ -66,9 +66,9 @@ class Package:
         Raises:
             InstallError: it is no package, is damaged, or an entry is not a plain file inside it.
         """
-        if Path(path).exists() and not Path(path).is_file():
-            raise InstallError(f"{path} is not a readable package: it is no file")
         try:
+            if Path(path).exists() and not Path(path).is_file():
+                raise InstallError(f"{path} is not a readable package: it is no file")
             with zipfile.ZipFile(str(path)) as archive:
                 entries = [e for e in archive.infolist() if e.filename.startswith(_FOLDER)]
                 _check_entries(entries)

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import cann
-from .installer import RECORD, is_installed, read_record, target
+from .installer import target
 from .payload import InstallError, parse_sums, read_info
+from .record import RECORD, is_installed, read_record
 from .vendors import VENDOR, search_order
 
 __all__ = ["is_state", "report", "show", "status"]

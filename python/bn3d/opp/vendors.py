@@ -152,7 +152,10 @@ def is_searched_by_config(vendors: Path, environment: Mapping[str, str] = os.env
     opp = environment.get("ASCEND_OPP_PATH")
     if opp and vendors == Path(opp).absolute() / "vendors":
         return True
-    return vendors.name == "vendors" and (vendors.parent / "built-in").is_dir()
+    try:
+        return vendors.name == "vendors" and (vendors.parent / "built-in").is_dir()
+    except OSError:  # where this user may not look, CANN finds nothing either
+        return False
 
 
 def search_order(environment: Mapping[str, str] = os.environ) -> list:
