@@ -13,6 +13,7 @@ elif [[ $arch != "$machine" ]]; then
   wrong "cannot build for '$arch' on $machine"
 fi
 cd "$(dirname "$0")/.."
+rm -f "build/$preset"/*.run # of other versions or another CANN, which build/opp*/*.run would name, too
 cmake --preset "$preset"
 cmake --build --preset "$preset"
 ls "build/$preset"/*.run

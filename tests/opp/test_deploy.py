@@ -394,6 +394,13 @@ def test_a_nonsensical_answer_is_a_failure(run_file: Path):
     assert not result.ok and "unexpected answer" in result.message
 
 
+@pytest.mark.parametrize("file", ["build/opp/x-aarch64.run", "dist/x_aarch64.whl"])
+def test_a_file_is_no_host(file: str, run_file: Path):
+    """`--package build/opp*/*.run` where there are two."""
+    with pytest.raises(InstallError, match=f"must be names, got the file {file}"):
+        deploy(["host", file], run_file, ssh=["false"])
+
+
 def test_a_damaged_package_goes_nowhere(tmp_path: Path):
     (tmp_path / "bad.run").write_bytes(b"nonsense")
     with pytest.raises(InstallError, match="not a readable package"):

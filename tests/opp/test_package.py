@@ -240,6 +240,22 @@ def test_says_why_the_compiler_failed(
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_the_script_leaves_one_package(cann: Path, sources: Path):
+    """docs/ascend.md names it by a pattern."""
+    (sources / "scripts").symlink_to(REPOSITORY / "scripts")
+    earlier = sources / "build" / "opp" / f"bn3d-opp-0.0.1-cann7.6-910-{MACHINE}.run"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    script = sources / "scripts" / "build_opp.sh"
+    done = subprocess.run(
+        [script], env=environment(cann), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (built,) = earlier.parent.glob("*.run")
+    assert done.stdout.endswith(f"build/opp/{built.name}\n")
+    assert Package.open(built).version == bn3d.__version__
+
+
 @pytest.mark.skipif(
     MACHINE == "aarch64" or not shutil.which("aarch64-linux-gnu-g++"),
     reason="no cross compiler: apt-get install g++-aarch64-linux-gnu",

@@ -106,9 +106,14 @@ def deploy(
         python: the interpreter on the hosts to install the wheel into.
 
     Raises:
-        InstallError: `package` or `wheel` is damaged, or one is not for the other; no host was
-            touched.
+        InstallError: `package` or `wheel` is damaged, or one is not for the other; or a host is a
+            file. No host was touched.
     """
+    for host in hosts:
+        if host.endswith((".run", ".whl")):  # a pattern that had more matches than one
+            raise InstallError(
+                f"the hosts must be names, got the file {host}: --package and --wheel take one each"
+            )
     opened = Package.open(package)
     if wheel is not None:
         _check_wheel(wheel, opened)
