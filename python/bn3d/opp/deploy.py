@@ -40,8 +40,8 @@ for file in {set_env}; do
 done
 command -v python3 > /dev/null || {{ echo "error: python3 was not found" >&2; exit 1; }}
 {install_wheel}
-python3 "$directory/bn3d.run" install {path} > /dev/null
-python3 "$directory/bn3d.run" status --json - {path} || true
+sh "$directory/bn3d.run" install {path} > /dev/null
+sh "$directory/bn3d.run" status --json - {path} || true
 """
 
 # Twice: the first brings what the wheel needs, but keeps another bn3d of the same version.

@@ -1,7 +1,7 @@
 """Packs the operator package: one executable file with the vendor tree and its installer.
 
-The file is a Python zip application behind a line of shell, so that `sh FILE` runs it, as it runs
-CANN's own packages.
+The file is a Python zip application behind a few lines of shell, so that `sh FILE` runs it, as
+it runs CANN's own packages.
 
     __main__.py, bn3d/opp/...                        the installer
     package/version.info, package/SHA256SUMS
@@ -42,11 +42,27 @@ _INSTALLER = (
     *("cann.py", "payload.py", "record.py", "vendors.py", "installer.py", "status.py"),
     "__main__.py",
 )
-# The shell reads no further than this, and Python begins at the archive's end.
-_HEADER = b"""#!/bin/sh
+# The shell reads no further than this, and Python begins at the archive's end. In braces, so that
+# the shell reads all of it before it runs any: of a file that was cut here it runs nothing.
+_DIGEST = b"0" * 64  # stands for that of the file without it
+_HEADER = (
+    b"""#!/bin/sh
+{
 command -v python3 >/dev/null || { echo "error: python3 was not found" >&2; exit 2; }
+python3 -I -c '
+import hashlib, sys
+if sys.version_info < (3, 7):
+    sys.exit("error: python3 must be 3.7 or later, it is %%d.%%d" %% sys.version_info[:2])
+with open(sys.argv[1], "rb") as file:
+    content = file.read()
+if hashlib.sha256(content.replace(sys.argv[2].encode(), b"", 1)).hexdigest() != sys.argv[2]:
+    sys.exit("error: the package is damaged: %%s is not as it was built" %% sys.argv[1])
+' "$0" %s || exit 2
 exec python3 "$0" "$@"
+}
 """
+    % _DIGEST
+)
 _MAIN = b"""try:
     from bn3d.opp.__main__ import main
 
@@ -135,8 +151,11 @@ def write(tree: dict[str, bytes], directory: Path) -> Path:
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
+    content = packed.getvalue()
+    digest = hashlib.sha256(content.replace(_DIGEST, b"", 1)).hexdigest().encode()
     directory.mkdir(parents=True, exist_ok=True)
-    return write_file(directory / file_name(info), packed.getvalue(), executable=True)
+    path = directory / file_name(info)
+    return write_file(path, content.replace(_DIGEST, digest, 1), executable=True)
 
 
 def write_file(path: Path, data: bytes, executable: bool = False) -> Path:
