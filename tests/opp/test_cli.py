@@ -55,6 +55,40 @@ def test_install_takes_a_package(runner: CliRunner, run_file: Path, tmp_path: Pa
     assert (path / "vendors" / "bn3d").is_dir()
 
 
+@pytest.mark.parametrize("command", ["install", "uninstall", "status"])
+def test_an_empty_path_is_not_this_directory(
+    command: str,
+    runner: CliRunner,
+    run_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    package = ["--package", str(run_file)] if command == "install" else []
+    done = runner.invoke(app, [command, "--path", "", *package])
+    assert done.exit_code == 2 and "must name a directory, it is empty" in done.output
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--path", ""], "path must name a directory on the hosts in full, got ''"),
+        (["--path", "~/opp"], "path must name a directory on the hosts in full, got '~/opp'"),
+        (["--ssh", ""], "must be a command, it is empty"),
+        (["--ssh", "ssh 'x"], "must be a command, got"),
+        (["--timeout", "nan"], "must be above 0 and at most 86400 seconds, got nan"),
+        (["--timeout", "0"], "must be above 0"),
+        (["--timeout", "inf"], "must be above 0"),
+    ],
+)
+def test_what_cannot_be_deployed_with_is_wrong_use(option: list[str], says: str, run_file: Path):
+    wanted = ["deploy", "host", "--package", str(run_file), "--ssh", "false"]
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*wanted, *option])
+    assert done.exit_code == 2 and says in done.output, done.output
+
+
 def test_an_installed_wheel_builds_the_package(cann: Path, tmp_path: Path):
     """What the wheel's CMake part installs, beside the Python files, builds the package."""
     site, work = tmp_path / "site", tmp_path / "work"

@@ -29,10 +29,38 @@ app = typer.Typer(
     help="Build, install and deploy the operators for Ascend 910.", no_args_is_help=True
 )
 
+_DAY = 86400
+
+
+def _directory(text: str) -> Path:
+    if not text:  # an unset variable; Path("") is the directory of the process
+        raise typer.BadParameter("must name a directory, it is empty")
+    return Path(text)
+
+
+def _command(text: str) -> str:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"must be a command, got {text!r}: {error}") from error
+    if not words:
+        raise typer.BadParameter("must be a command, it is empty")
+    return text
+
+
+def _seconds(number: float) -> float:
+    if not 0 < number <= _DAY:
+        raise typer.BadParameter(f"must be above 0 and at most {_DAY} seconds, got {number}")
+    return number
+
+
 PathOption = Annotated[
     Path | None,
     typer.Option(
-        "--path", help="Directory of vendors/. By ASCEND_CUSTOM_OPP_PATH, else ASCEND_OPP_PATH."
+        "--path",
+        parser=_directory,
+        metavar="DIR",
+        help="Directory of vendors/. By ASCEND_CUSTOM_OPP_PATH, else ASCEND_OPP_PATH.",
     ),
 ]
 PackageOption = Annotated[
@@ -93,12 +121,16 @@ def deploy(
     hosts: Annotated[list[str], typer.Argument(help="As ssh takes them: name or user@name.")],
     package: PackageOption = None,
     path: Annotated[str | None, typer.Option(help="Directory on the hosts.")] = None,
-    ssh: Annotated[str, typer.Option(help="The ssh command with its options.")] = "ssh",
+    ssh: Annotated[
+        str, typer.Option(callback=_command, help="The ssh command with its options.")
+    ] = "ssh",
     set_env: Annotated[
         str | None,
         typer.Option(help=f"CANN's set_env.sh on the hosts. By default {_SET_ENV}."),
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds a host may take.")] = 300.0,
+    timeout: Annotated[
+        float, typer.Option(callback=_seconds, help="Seconds a host may take.")
+    ] = 300.0,
     jobs: Annotated[int, typer.Option(min=1, help="Hosts at the same time.")] = 16,
     arch: ArchOption = None,
     wheel: Annotated[

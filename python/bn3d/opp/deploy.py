@@ -106,9 +106,11 @@ def deploy(
         python: the interpreter on the hosts to install the wheel into.
 
     Raises:
-        InstallError: `package` or `wheel` is damaged, or one is not for the other; or a host is a
-            file. No host was touched.
+        InstallError: `package` or `wheel` is damaged, or one is not for the other; a host is a
+            file; or `path` names no directory. No host was touched.
     """
+    if path is not None and (not path or path.startswith("~")):  # quoted, ~ is a name like others
+        raise InstallError(f"path must name a directory on the hosts in full, got {path!r}")
     for host in hosts:
         if host.endswith((".run", ".whl")):  # a pattern that had more matches than one
             raise InstallError(
@@ -127,7 +129,7 @@ def deploy(
         receive_wheel='cat > "$directory"/{wheel}'.format(**names) if wheel else "",
         install_wheel=_INSTALL_WHEEL.format(**names) if wheel else "",
         set_env=shlex.join([set_env] if set_env else SET_ENV),
-        path=f"--path {shlex.quote(path)}" if path else "",
+        path="" if path is None else f"--path {shlex.quote(path)}",
     )
     content = b"".join(contents)
 
