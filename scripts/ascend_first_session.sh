@@ -25,6 +25,8 @@ parse 1 ${others[@]+"${others[@]}"}
 [[ $device == Ascend || $device == CPU ]] || wrong "DEVICE is Ascend or CPU, got '$device'"
 folder=${arguments[0]-bn3d-session-$(date +%Y%m%d-%H%M%S)}
 [[ $folder ]] || wrong "FOLDER is empty"
+while [[ $folder == ?*/ ]]; do folder=${folder%/}; done
+case ${folder##*/} in . | .. | '') wrong "FOLDER must have a name for the archive, got '$folder'" ;; esac
 bn3d=("$python" -m bn3d)
 failed=()
 

@@ -103,8 +103,9 @@ done
 
 # A node that fails takes the others along: their ranks wait for its ranks in vain.
 status=0
-for _ in "${hosts[@]}"; do
+while ((${#processes[@]})); do
   wait -n "${processes[@]}" || { status=$?; break; }
+  processes=($(jobs -p)) # without the one that has ended
 done
 ((status == 0)) || echo "train_cluster.sh: a node failed (exit code $status); see $logs there" >&2
 exit "$status"

@@ -6,8 +6,9 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 parse 1 "$@"
+folder=${arguments[0]:+$(realpath -m -- "${arguments[0]}")}
 cd "$(dirname "$0")/.."
-folder=${arguments[0]:-dist}
+folder=${folder:-dist}
 python=${PYTHON:-python3}
 PATH=$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))'):$PATH
 built=$(mktemp -d)

@@ -120,6 +120,9 @@ def test_an_unknown_option_is_refused_first(script: str, place: Path):
     [
         ("ascend_first_session.sh", ["one", "two"]),
         ("ascend_first_session.sh", [""]),
+        ("ascend_first_session.sh", ["."]),
+        ("ascend_first_session.sh", ["../"]),
+        ("ascend_first_session.sh", ["/"]),
         ("audit.sh", ["one"]),
         ("build_opp.sh", ["riscv64"]),
         ("demo.sh", ["one"]),
@@ -145,9 +148,19 @@ def test_a_wrong_argument_is_refused_first(script: str, arguments: list[str], pl
     assert found(place) == before
 
 
-def test_a_dry_run_may_stand_after_the_folder(place: Path):
+def test_wheels_go_into_the_folder_of_the_caller(tmp_path: Path):
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(f'#!/bin/sh\necho "$*" >> {log}\n')
+    python.chmod(0o755)
+    script = [str(REPOSITORY / "scripts" / "wheels.sh"), "out"]
+    subprocess.run(script, cwd=tmp_path, env={**os.environ, "PYTHON": str(python)}, check=True)
+    assert f"-w {tmp_path}/out " in log.read_text()
+
+
+@pytest.mark.parametrize("folder", ["folder", "folder//"])
+def test_a_dry_run_may_stand_after_the_folder(folder: str, place: Path):
     before = found(place)
-    done = run(place, "ascend_first_session.sh", "folder", "--dry-run")
+    done = run(place, "ascend_first_session.sh", folder, "--dry-run")
     assert done.returncode == 0 and "== archive: folder.tar.gz" in done.stdout
     assert found(place) == before
 

@@ -63,6 +63,14 @@ def test_exit_code_is_that_of_the_nodes(tmp_path, failing, code):
     assert ("a node failed (exit code 3)" in result.stderr) == bool(code)
 
 
+def test_nodes_that_end_one_after_the_other_are_no_error(tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\nexec sleep "$2"\n')
+    ssh.chmod(0o755)
+    result = run("0.1", "0.6", "1.1", path=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 @pytest.fixture
 def local_ssh(tmp_path):
     """The PATH of an ssh that runs its command here; the virtual environment's msrun shows CANN."""
