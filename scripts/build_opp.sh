@@ -12,6 +12,9 @@ if [[ $arch == aarch64 && $machine != aarch64 ]]; then
 elif [[ $arch != "$machine" ]]; then
   wrong "cannot build for '$arch' on $machine"
 fi
+for variable in ASCEND_HOME_PATH ASCEND_TOOLKIT_HOME; do # CMake would begin at the sources
+  [[ -z ${!variable-} ]] || export "$variable=$(realpath -m -- "${!variable}")"
+done
 cd "$(dirname "$0")/.."
 rm -f "build/$preset"/*.run # of other versions or another CANN, which build/opp*/*.run would name, too
 cmake --preset "$preset"

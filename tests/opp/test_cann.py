@@ -69,6 +69,13 @@ def test_opp_latest_is_never_checked(tmp_path: Path):
     assert cann.accepts(root, "8.0", root / "opp_latest" / "vendors" / "bn3d")
 
 
+def test_is_named_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """CMake, and a process elsewhere, would look for a relative name in another place."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
+        assert cann.find({variable: "cann"}) == tmp_path / "cann"
+
+
 @pytest.mark.parametrize(("version", "first"), [("8.5.0", "a"), ("9.0.0", "b"), ("9.1.0", "b")])
 def test_cann_9_takes_entries_with_a_library_of_their_own_first(
     version: str, first: str, node: Path, tmp_path: Path

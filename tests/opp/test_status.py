@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from bn3d.opp.installer import install, uninstall
 from bn3d.opp.payload import InstallError, Package
-from bn3d.opp.status import report, status
+from bn3d.opp.status import report, show, status
 from bn3d.opp.support import SOCS
 
 from .conftest import environment, names, tree
@@ -140,6 +141,39 @@ def test_the_command_line(run_file: Path, node: Path):
     done = run(run_file, node, "uninstall")
     assert done.returncode == 2
     assert done.stderr.startswith("error: bn3d is not installed")
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(
+    node: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    state = status(environment=environment(node))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    show(state, str(folder / "state.json"))
+    assert json.loads((folder / "state.json").read_text()) == state
+    was = tree(folder)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(InstallError, match=r"state\.json: No space left"):
+        show({**state, "active": False}, str(folder / "state.json"))
+    assert tree(folder) == was
+    with pytest.raises(InstallError, match="File name too long"):
+        show(state, str(folder / ("x" * 300)))
+
+
+def test_json_goes_into_what_is_no_file(run_file: Path, node: Path):
+    done = run(run_file, node, "status", "--json", "/dev/stdout")
+    assert json.loads(done.stdout.splitlines()[0])["installed"] is False
+
+
+def test_letters_that_the_terminal_lacks_are_escaped(run_file: Path, node: Path, tmp_path: Path):
+    path = str(tmp_path / "caf\u00e9")
+    for command in ("install", "uninstall"):
+        done = run(run_file, node, command, "--path", path, PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "caf\\xe9" in done.stdout
 
 
 def test_the_command_line_without_an_environment(run_file: Path):

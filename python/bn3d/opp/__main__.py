@@ -7,6 +7,7 @@ installs.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ _COMMANDS = {
 
 
 def main(arguments: list | None = None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may have letters that it cannot print
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parse(arguments)
     try:
         sys.exit(_run(options))

@@ -31,7 +31,7 @@ def find(environment: Mapping[str, str] = os.environ) -> Path | None:
     """CANN's root by ASCEND_HOME_PATH or ASCEND_TOOLKIT_HOME, as its set_env.sh leaves them."""
     for variable in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
         if environment.get(variable):
-            return Path(environment[variable])
+            return Path(environment[variable]).absolute()
     if environment.get("ASCEND_OPP_PATH"):
         return Path(environment["ASCEND_OPP_PATH"]).absolute().parent
     return None

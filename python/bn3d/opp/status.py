@@ -127,10 +127,26 @@ def show(state: dict, output: str | None = None) -> None:
         print(report(state) if output is None else json.dumps(state))
         return
     try:
-        Path(output).write_text(json.dumps(state) + "\n")
+        _write(Path(output), json.dumps(state) + "\n")
     except OSError as error:
         raise InstallError(f"cannot write {output}: {error.strerror}") from error
     print(f"wrote {output}")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write all of a file or leave it as it is; a link stays one."""
+    if path.exists() and not path.is_file():  # a pipe, say, which nothing can take the place of
+        path.write_text(text)
+        return
+    place = Path(os.path.realpath(str(path)))
+    partial = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text)
+        partial.replace(place)
+    except BaseException:
+        if partial.exists():
+            partial.unlink()
+        raise
 
 
 def _operators(vendor: Path) -> set:
