@@ -155,6 +155,19 @@ def test_a_deployment_ends_with_its_connections(tmp_path: Path, child_environmen
     ended(int((tmp_path / "pid").read_text()))
 
 
+def test_a_deployment_that_still_builds_leaves_nothing(tmp_path: Path, child_environment: dict):
+    cann = Path(__file__).parents[1] / "opp" / "fake_cann"
+    variables = {"TMPDIR": str(tmp_path), "ASCEND_HOME_PATH": str(cann)}
+    command = ["-m", "bn3d", "opp", "deploy", "host", "--ssh", "false"]
+    process = start({**child_environment, **variables}, *command, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/CMakeCache.txt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert after(process) == (130, SAID)
+    assert not list(tmp_path.glob("bn3d-opp-*"))
+
+
 def test_what_must_be_put_in_order_is(tmp_path: Path, child_environment: dict):
     """And a program that it waits for gets the signal of a terminal."""
     program = (

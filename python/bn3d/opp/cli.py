@@ -145,7 +145,12 @@ def deploy(
     from rich.console import Console  # noqa: PLC0415, it takes its time, also for `--help`
 
     console = Console(stderr=True)
-    with _errors(), _built(package, arch) as file, console.status("") as progress:
+    with (
+        _errors(),
+        interrupts.raised(),
+        _built(package, arch) as file,
+        console.status("") as progress,
+    ):
         arrived: list[deployment.Result] = []
 
         def show(result: deployment.Result) -> None:

@@ -138,11 +138,14 @@ def deploy(
         return _judge(result, version, path) if result.ok else result
 
     unique = list(dict.fromkeys(hosts))
-    with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(unique)))) as pool:
-        results = {}
+    pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(unique))))
+    results = {}
+    try:
         for future in as_completed([pool.submit(run, host) for host in unique]):
             results[future.result().host] = future.result()
             on_result(future.result())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C no host is waited for
     return [results[host] for host in unique]
 
 
