@@ -185,6 +185,11 @@ FILES = [
     ("zip.pt", archive({"a": "b"}), "zip.pt is damaged"),
     ("data.pt", archive({"a/data.pkl": "broken", "a/version": "3"}), "data.pt is damaged"),
     ("pickle.pt", text(pickle.dumps({"a": 1})), "pickle.pt is damaged or holds more"),
+    (
+        "whole.pt",
+        torch_file(lambda: torch.nn.Linear(1, 1)),
+        "torch.save(model.state_dict(), ...) (Unsupported global: GLOBAL torch.nn.modules.linear.L",
+    ),
     ("ckpt.pt", under(good_ckpt, ".ckpt"), "out.ckpt must end in .pt or .pth"),
     ("pt.ckpt", under(good_pt, ".pt"), "out.pt must end in .ckpt"),
     ("program.pt", program, "program.pt is a program of TorchScript"),

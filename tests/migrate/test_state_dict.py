@@ -219,6 +219,15 @@ def test_a_rule_may_lead_to_the_name_in_mindspore():
     assert bn3d.convert_state_dict(state, ResNet(), rules=rules).complete
 
 
+def test_a_rule_may_leave_a_name_as_it_is():
+    """So the user says that a layer without a rule has its values laid out alike."""
+    theirs, ours = torch.nn.LSTM(2, 3), nn.LSTM(2, 3)
+    with pytest.raises(bn3d.ConversionError):
+        bn3d.convert_state_dict(theirs.state_dict(), ours)
+    named = {"^weight": "weight", "^bias": "bias"}
+    assert bn3d.convert_state_dict(theirs.state_dict(), ours, rules=named).complete
+
+
 def spoiled():
     state = torch_resnet().state_dict()
     del state["bn1.weight"]
@@ -279,6 +288,13 @@ def test_the_way_back_is_checked_against_the_module():
     assert conversion.unexpected == ["bn1.bn2d.gamma"]
     assert list(conversion.mismatched) == ["fc.weight"]
     assert list(conversion.missing) == ["extra.weight"]
+
+
+def test_a_statistic_of_another_size_takes_no_count_with_it():
+    with pytest.raises(bn3d.ConversionError) as error:
+        bn3d.to_torch_state_dict(nn.BatchNorm3d(8), like=torch.nn.BatchNorm3d(9))
+    assert len(error.value.conversion.mismatched) == 4
+    assert not error.value.conversion.missing
 
 
 @pytest.mark.parametrize(

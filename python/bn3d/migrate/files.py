@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -145,7 +146,9 @@ def _read_pickled(path: Path) -> Any:
 
 def _first_line(error: Exception) -> str:
     """What PyTorch or MindSpore says, without the page on what may be done about it."""
-    return str(error).strip().partition("\n")[0] or repr(error)
+    said = str(error).strip()
+    unpickler = re.search(r"WeightsUnpickler error: ([^.\n]*(\.\w+)*)", said)  # in that page
+    return unpickler[1] if unpickler else said.partition("\n")[0] or repr(error)
 
 
 def _check_archive(path: Path) -> None:

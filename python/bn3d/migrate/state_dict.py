@@ -116,8 +116,13 @@ class _Matching:
             name = rename(source, patterns)
             if is_meant(source, value):
                 self.names.add(name)
-            # Without a rule of ours the same name is not enough, a rule of the user's is.
-            found = [s for s in self.by_name.get(name, ()) if s.torch_name or name != source]
+            # Without a rule of ours the same name is not enough, a rule of the user's is, also one
+            # that puts the name itself in its place.
+            asked_for = name != source or any(
+                pattern.search(source) and pattern.sub(to, source) == source
+                for pattern, to in patterns
+            )
+            found = [s for s in self.by_name.get(name, ()) if s.torch_name or asked_for]
             for slot in found:
                 reason = self._place(source, slot)
                 if reason is not None:

@@ -90,7 +90,8 @@ def to_torch_state_dict(
             conversion.mismatched[name] = slot.reason
             continue
         torch_name = rename(slot.torch_name, patterns)
-        reached.add(torch_name)
+        count = torch_name.removesuffix("running_var") + COUNT
+        reached.update([torch_name, count] if slot.counts else [torch_name])
         value = slot.parameter if values is None else values.get(name)
         absent = wanted is None or torch_name not in wanted
         if value is None:
@@ -108,7 +109,6 @@ def to_torch_state_dict(
             conversion.tensors[torch_name] = tensor
             conversion.mapped.append(Mapped(name, torch_name, slot.torch_shape, dtype_name(tensor)))
             if slot.counts:
-                count = torch_name.removesuffix("running_var") + COUNT
                 conversion.tensors[count] = torch.tensor(0)
     conversion.unexpected += [name for name in values or () if name not in read]
     _compare(conversion, wanted, reached)
