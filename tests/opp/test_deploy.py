@@ -20,6 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bn3d import __version__
+from bn3d.opp import cli
 from bn3d.opp import deploy as deployment
 from bn3d.opp.cli import app
 from bn3d.opp.deploy import deploy
@@ -172,6 +173,7 @@ def test_installs_to_a_path_with_a_space(hosts: Hosts, run_file: Path):
     (result,) = deploy(["second"], run_file, path=str(path), ssh=hosts.ssh, set_env=hosts.set_env)
     assert result.ok, result.message
     assert (path / "vendors" / "bn3d" / "version.info").is_file()
+    assert "CANN does not search there unless" in cli._table([result], None)
 
 
 @needs_sshd

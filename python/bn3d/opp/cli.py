@@ -170,11 +170,11 @@ def _table(results: list[deployment.Result], width: int | None) -> str:
     rows = []
     for result in results:
         state = result.state
-        outcome = (
-            f"ok      {state['version']}  {state['location']}"
-            if result.ok
-            else f"failed  {result.message}"
-        )
+        outcome = f"failed  {result.message}"
+        if result.ok:
+            outcome = f"ok      {state['version']}  {state['location']}"
+            if not state["searched"]:  # of a --path
+                outcome += ": CANN does not search there unless bin/set_env.bash there is sourced"
         # What a host answers must not move the cursor of this terminal.
         shown = "".join(letter if letter.isprintable() else "?" for letter in outcome)
         rows.append((result.host, shown))
