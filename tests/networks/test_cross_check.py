@@ -213,6 +213,63 @@ def test_a_frozen_network():
     assert "dgamma" not in {q.name for q in report.layers[0].quantities}
 
 
+def batch_norm_of_mint(channels):
+    layer = mint.nn.BatchNorm3d(channels)
+    bn3d.swap(layer)
+    return layer
+
+
+NORMS = [nn.BatchNorm3d, bn3d.BatchNorm3d, bn3d.SyncBatchNorm3d, batch_norm_of_mint]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_layers_in_evaluation_mode_within_a_network_that_trains(norm):
+    net = Network(norm).set_train()
+    net.first.set_train(False)
+    report = bn3d.cross_check(net, volume())
+    assert report.ok, str(report)
+    assert {len(layer.quantities) for layer in report.layers} == {6}
+
+
+def test_layers_in_training_mode_within_a_network_that_does_not_train():
+    net = Network(bn3d.BatchNorm3d).set_train(False)
+    net.first.set_train(True)
+    report = bn3d.cross_check(net, volume())
+    assert report.ok, str(report)
+    assert {len(layer.quantities) for layer in report.layers} == {3}
+
+
+class Teacher(nn.Cell):
+    """Calls a layer three times with the same shape; only the second has a backward pass."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.conv = nn.Conv3d(2, 4, 3, weight_init="normal")
+        self.norm = norm(4)
+
+    def construct(self, x):
+        h = self.conv(x)
+        self.norm(h * 3)
+        return self.norm(h) + ops.stop_gradient(self.norm(h * 2))
+
+
+@pytest.mark.parametrize("state", ["training", "evaluation", "frozen", "recomputed"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_calls_without_a_backward_pass(norm, state):
+    net = nn.SequentialCell(Teacher(norm)).set_train()
+    if state == "evaluation":
+        net[0].norm.set_train(False)
+    elif state == "frozen":
+        bn3d.freeze(net, affine=True)
+    elif state == "recomputed":
+        net[0].recompute()
+    report = bn3d.cross_check(net, volume())
+    assert report.ok, str(report)
+    (layer,) = report.layers
+    assert layer.calls == 3
+    assert "dx" in {q.name for q in layer.quantities}
+
+
 class Raises(Network):
     def construct(self, x):
         super().construct(x)

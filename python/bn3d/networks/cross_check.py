@@ -69,7 +69,7 @@ def cross_check(
         undo.callback(Snapshot(net).restore)
         undo.enter_context(pynative_mode())
         gradients = ParameterGradients()
-        watches = [Watch(name, cell, gradients) for name, cell in layers]
+        watches = [Watch(name, cell, gradients, net.training) for name, cell in layers]
         if net.training:
             _step(net, inputs, loss or _weighted_sum, watches, gradients)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -25,6 +26,7 @@ from bn3d.networks.judging import (
     judge,
     judge_gradient,
 )
+from bn3d.networks.values import as_bytes
 
 __all__ = ["ParameterGradients", "Watch", "is_batch_norm"]
 
@@ -67,7 +69,7 @@ class _Call:
 
 
 class Watch:
-    """Compares every call of a layer.
+    """Compares every call of a layer, and with `derived` the backward pass that is to come.
 
     Attributes:
         name, cell: the layer.
@@ -77,7 +79,7 @@ class Watch:
         circumstances: what about the data explains an error.
     """
 
-    def __init__(self, name: str, cell: nn.Cell, gradients: ParameterGradients):
+    def __init__(self, name: str, cell: nn.Cell, gradients: ParameterGradients, derived: bool):
         self.name, self.cell = name, cell
         self.quantities: dict[str, Quantity] = {}
         self.calls = 0
@@ -86,7 +88,9 @@ class Watch:
         self.circumstances: dict[str, None] = {}
         self._gradients = gradients
         self._before: list[State] = []
-        self._open: list[_Call] = []
+        self._derived = derived
+        self._open: dict[int, _Call] = {}  # by the number of the call
+        self._arrived: int | None = None
         self._gather = _gather_of(cell)
 
         # MindSpore wants functions, no methods.
@@ -104,7 +108,8 @@ class Watch:
 
         cell.register_forward_pre_hook(before)
         cell.register_forward_hook(after)
-        cell.register_backward_hook(backward)
+        if derived:
+            cell.register_backward_hook(backward)
 
     def parameters(self) -> dict[str, ms.Parameter]:
         """Gamma and beta as "dgamma" and "dbeta", those that are trained."""
@@ -126,10 +131,13 @@ class Watch:
             self._before.append(_state(self.cell))
 
     def _leave(self, x: ms.Tensor, y: ms.Tensor) -> None:
+        x = _as_computed(x, y)
         if is_recomputing():
+            for number, call in self._open.items():
+                if np.array_equal(as_bytes(call.x), as_bytes(x)):  # this is that call once more
+                    self._announce(y, number)
             return
         state = self._before.pop()
-        x = _as_computed(x, y)
         wide = _wide(x)
         judged = judge(wide, state, self._gather)
         self.calls += 1
@@ -141,12 +149,27 @@ class Watch:
             if parameter is not None and want is not None:
                 self.keep(hold(name, _dtype(parameter), _wide(parameter), *want))
         self._explain(wide, state, judged.statistics)
-        if self.cell.training:
-            self._open.append(_Call(x, state, judged.statistics))
+        if self._derived:
+            self._open[self.calls] = _Call(x, state, judged.statistics)
+            self._announce(y, self.calls)
+
+    def _announce(self, y: ms.Tensor, call: int) -> None:
+        """Let the gradient of y say which call the backward hook, which follows it, is of: some
+        calls have no backward pass. It knows the number alone, and keeps no volume.
+        """
+
+        def arrive(_):
+            self._arrived = call
+
+        with suppress(RuntimeError):  # a tensor without a gradient takes no hook
+            y.register_hook(arrive)
 
     def _derive(self, dx: ms.Tensor, dy: ms.Tensor) -> None:
-        # The last call of that shape: a backward pass goes through them in reverse.
-        at = max(i for i, call in enumerate(self._open) if call.x.shape == dy.shape)
+        # Where nothing was announced it is the last call of that shape: a backward pass goes
+        # through them in reverse.
+        at = self._arrived
+        if at not in self._open:
+            at = max(number for number, call in self._open.items() if call.x.shape == dy.shape)
         call = self._open.pop(at)
         want = judge_gradient(_wide(dy), _wide(call.x), call.state, call.statistics, self._gather)
         if dx is not None:
