@@ -318,6 +318,18 @@ def test_bad_arguments():
         bn3d.cross_check(nn.Conv3d(2, 3, 3), volume())
 
 
+@pytest.mark.parametrize("optimizer", [nn.SGD, mint.optim.Adam])
+def test_a_training_step_is_refused_before_it_moves_a_parameter(optimizer):
+    with_loss = nn.WithLossCell(Network(nn.BatchNorm3d), nn.MSELoss())
+    step = nn.SequentialCell(with_loss, optimizer(with_loss.trainable_params())).set_train()
+    before = everything(step)
+    match = f"with {optimizer.__name__}: give the network itself, or nn.WithLossCell"
+    with pytest.raises(ValueError, match=match):
+        bn3d.cross_check(step, volume())
+    assert everything(step) == before
+    assert bn3d.cross_check(with_loss, volume(), volume((2, 4, 4, 5, 6))).ok
+
+
 def test_a_thread_that_flushes_subnormal_numbers_does_not_hide_what_is_wrong():
     x = volume((2, 3, 4, 5, 6), scale=3e-5, dtype=ms.float16)
     with environment(flushing=True):

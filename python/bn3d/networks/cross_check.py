@@ -16,6 +16,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import mint, nn, ops
+from mindspore.experimental import optim
 
 from bn3d.layers.batch_norm import BatchNorm3d
 from bn3d.networks.cells import cells, check_net
@@ -42,7 +43,8 @@ def cross_check(
     mode then, too. Layers inside a `mindspore.jit` function are reported as not called.
 
     Args:
-        net: the network, or a bare layer; `net.training` says whether it trains.
+        net: the network, or a bare layer; `net.training` says whether it trains. Without an
+            optimizer, which would move the parameters within the call: `nn.WithLossCell` at most.
         inputs: what the network is called with.
         loss: takes what the network returns and gives a scalar Tensor. Default: a sum of all
             floating outputs with fixed random weights.
@@ -52,8 +54,8 @@ def cross_check(
 
     Raises:
         TypeError: `net` is no Cell, or `loss` cannot be called.
-        ValueError: the network has no batch norm over volumes, or a loss is given for a network
-            in evaluation mode.
+        ValueError: the network has no batch norm over volumes, or holds an optimizer, or a loss is
+            given for a network in evaluation mode.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
@@ -86,7 +88,14 @@ def layers_to_check(net: nn.Cell, loss: Any = None) -> list[tuple[str, nn.Cell]]
         raise TypeError(f"'loss' must be callable, got {loss!r} ({type(loss).__name__})")
     if loss is not None and not net.training:
         raise ValueError("'loss' needs a network in training mode: net.set_train() first")
-    layers = [(name, cell) for name, cell in cells(net) if is_batch_norm(cell)]
+    every = list(cells(net))
+    for _, cell in every:
+        if isinstance(cell, nn.Optimizer | optim.Optimizer):
+            raise ValueError(
+                f"'net' must be without an optimizer, got {type(net).__name__} with "
+                f"{type(cell).__name__}: give the network itself, or nn.WithLossCell"
+            )
+    layers = [(name, cell) for name, cell in every if is_batch_norm(cell)]
     if not layers:
         raise ValueError(f"bn3d.cross_check found no BatchNorm3d in {type(net).__name__}")
     return layers
