@@ -43,7 +43,9 @@ def test_what_was_replaced_and_what_not():
     assert report.changed == ["0"]
     assert report.already == ["2"]
     assert list(report.left) == ["1"]
-    assert "OwnConstruct" in str(report)
+    assert "also=(OwnConstruct,)) takes it all the same, and that construct runs no more" in str(
+        report
+    )
     assert type(net[1]) is OwnConstruct
 
 

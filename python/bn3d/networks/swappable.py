@@ -43,7 +43,10 @@ def reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
     if type(inner).construct is not nn.BatchNorm2d.construct:
         return f"its bn2d, a {type(inner).__qualname__}, has a construct of its own"
     if not asked_for and (own := _own_construct(kind)):
-        return f"{own}; swap(net, also=({kind.__name__},)) takes it all the same"
+        return (
+            f"{own}; swap(net, also=({kind.__name__},)) takes it all the same, and that construct "
+            "runs no more"
+        )
     return recompute.reason_against(cell)
 
 

@@ -59,7 +59,8 @@ def swap(
     Args:
         net: the network, or a bare layer.
         also: further classes to take: a network's own `BatchNorm3d(nn.Cell)` around an
-            `nn.BatchNorm2d` in `bn2d`.
+            `nn.BatchNorm2d` in `bn2d`. Their own `construct` runs no more: whatever it does
+            beside normalising is lost.
         sync: True makes the cells, layers of bn3d among them, `SyncBatchNorm3d`. Those that
             are stay so, with their groups.
         process_groups: see `SyncBatchNorm3d`; needs `sync`.
