@@ -225,6 +225,19 @@ def test_mixed_precision_before_and_after(mode, level, swap_first):
     )
 
 
+def test_what_amp_level_o1_rewrote_is_left_and_said_why():
+    def build():
+        return nn.SequentialCell(nn.SequentialCell(nn.Conv3d(3, 3, 1), nn.BatchNorm3d(3)))
+
+    net = amp.auto_mixed_precision(build(), "O1")
+    why = r"MindSpore's amp level O1 made BatchNorm3dOpt(_\d+)? of it: swap before that"
+    with pytest.warns(UserWarning, match=why):
+        assert list(bn3d.swap(net).left) == ["0.1"]
+    net = build()
+    assert bn3d.swap(net).changed == ["0.1"]
+    assert bn3d.swap(amp.auto_mixed_precision(net, "O1")).already == ["0.1"]
+
+
 def train_step(layer):
     """Gradients of the input and the parameters; it also updates the moving statistics."""
     net = nn.SequentialCell(nn.ReLU(), layer)  # a graph does not take a bare recomputed layer

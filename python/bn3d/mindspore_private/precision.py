@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
@@ -13,6 +15,7 @@ from bn3d.mindspore_private.names import ask
 __all__ = [
     "as_asked",
     "is_mixed",
+    "is_rewritten",
     "keep_in_rewrites",
     "leave",
     "unmixed",
@@ -85,6 +88,12 @@ def keep_in_rewrites(cls: type[nn.Cell]) -> None:
     """
     if _rewrites is not None:
         _rewrites._subtree_black_list.append(cls)
+
+
+def is_rewritten(cls: type) -> bool:
+    """Whether `mindspore.rewrite` wrote the class, as `amp` level O1 does, into a file."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return file is not None and Path(file).parent.name == "rewritten_network"
 
 
 class _Unmixed(nn.Cell):

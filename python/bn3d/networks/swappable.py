@@ -8,7 +8,7 @@ from mindspore import nn
 
 from bn3d.layers import child
 from bn3d.layers.batch_norm import BatchNorm3d
-from bn3d.mindspore_private import recompute
+from bn3d.mindspore_private import precision, recompute
 from bn3d.mindspore_private.cells import children
 from bn3d.networks import torch_layers
 from bn3d.networks.cells import cells
@@ -21,13 +21,20 @@ __all__ = ["looks_like_one", "reason_to_keep", "reason_to_leave"]
 def reason_to_leave(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
     """Why a cell is not swapped, None where it is. Raises if one of `also` is not alike."""
     kind = type(cell)
-    asked_for = bool(also) and isinstance(cell, also)
+    if precision.is_rewritten(kind):
+        return f"MindSpore's amp level O1 made {kind.__name__} of it: swap before that"
     if isinstance(cell, torch_layers.STOCK) and torch_layers.is_new_style(cell):
         return (
             _own_construct(kind)
             or torch_layers.reason_against(cell)
             or recompute.reason_against(cell)
         )
+    return _reason_against_build(cell, also)
+
+
+def _reason_against_build(cell: nn.Cell, also: tuple[type, ...]) -> str | None:
+    kind = type(cell)
+    asked_for = bool(also) and isinstance(cell, also)
     inner = child.unwrapped(cell) if hasattr(cell, "bn2d") else None
     if not isinstance(inner, nn.BatchNorm2d):
         text = f"{kind.__qualname__} has no mindspore.nn.BatchNorm2d in 'bn2d'"
