@@ -67,6 +67,18 @@ def test_info_shows_the_backend_and_the_library():
         assert text in result.output
 
 
+def test_info_says_which_backends_the_environment_variable_passes_over(monkeypatch):
+    def rows():
+        return {name: value for name, value in bn3d.info().rows() if name.startswith("not ")}
+
+    why = "BN3D_BACKEND asks for numpy"
+    monkeypatch.setenv("BN3D_BACKEND", "numpy")
+    assert rows() == {"not native, because": why, "not composed, because": why}
+    for value in ("native", "auto", ""):
+        monkeypatch.setenv("BN3D_BACKEND", value)
+        assert rows() == {}
+
+
 def test_a_wrong_backend_is_one_line():
     result = runner.invoke(app, ["info"], env={"BN3D_BACKEND": "cuda"})
     assert result.exit_code == 2

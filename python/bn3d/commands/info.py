@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
+import os
 import platform
 from dataclasses import dataclass, field
 
@@ -162,7 +164,7 @@ def info(probe: bool = False) -> Info:
         f"{platform.system()} {platform.machine()}",
         ms.get_context("device_target"),
         choice.name,
-        choice.passed_over,
+        _passed_over(choice),
         found,
         instruction_set,
         threads,
@@ -174,6 +176,15 @@ def info(probe: bool = False) -> Info:
         ),
         _probe(choice.backend) if probe else {},
     )
+
+
+def _passed_over(choice: backends.Choice) -> dict[str, str]:
+    """What speaks against each better backend, if only that BN3D_BACKEND asks for this one."""
+    if os.environ.get(backends.ENVIRONMENT_VARIABLE, "auto") in ("", "auto"):
+        return choice.passed_over
+    why = f"{backends.ENVIRONMENT_VARIABLE} asks for {choice.name}"
+    better = itertools.takewhile(lambda item: item[0] != choice.name, backends.BACKENDS.items())
+    return {name: why for name, on in better if on in (ms.get_context("device_target"), None)}
 
 
 def _probe(backend: Backend) -> dict[str, str]:
