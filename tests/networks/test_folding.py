@@ -306,7 +306,7 @@ def test_containers_are_folded_only_where_no_one_looks_inside(kind, folded):
 
 
 NOTICED = "'conv' is read elsewhere: a decoy changes what the network gives"
-OTHERS = "what it gets is not, bit for bit, what one of these gave: Conv3d"
+OTHERS = "its input is not the unchanged output of a Conv3d, Conv3dTranspose, Dense or Linear"
 UNCLEAR = {
     SeenElsewhere: NOTICED,
     CarriedByALoop: NOTICED,
@@ -605,7 +605,7 @@ def test_a_network_that_raises_raises():
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({}, TypeError, "needs inputs of the network: what may be folded is found out by running"),
+        ({}, TypeError, "needs inputs .* is found out by running it; 'run' is for several calls"),
         ({"run": 3}, TypeError, r"'run' must be a function .*, got 3 \(int\)"),
         ({"run": lambda: None}, ValueError, "'run' must return what the network gives, got None"),
     ],

@@ -163,8 +163,9 @@ class _Recording(Observer):
         if not sources:
             return "it does not run on these inputs"
         if None in sources:
-            kinds = ", ".join(dict.fromkeys(kind.__name__ for kind in self._writers))
-            return f"what it gets is not, bit for bit, what one of these gave: {kinds}"
+            *kinds, last = dict.fromkeys(kind.__name__ for kind in self._writers)
+            any_of = f"{', '.join(kinds)} or {last}".removeprefix(" or ")
+            return f"its input is not the unchanged output of a {any_of}"
         names = sorted({self._names[id(writer)] for writer in sources})
         if len(names) > 1:
             return f"several layers give what it gets: {', '.join(names)}"

@@ -128,7 +128,7 @@ def _runner(net: nn.Cell, inputs: tuple, run: Callable[[], object] | None) -> Ca
     if run is None and not inputs:
         raise TypeError(
             "bn3d.fold(net, *inputs) needs inputs of the network: what may be folded is found out "
-            "by running it, no longer by reading its source; 'run' is for several calls"
+            "by running it; 'run' is for several calls"
         )
     if run is None:
         # The network may change them in place.
