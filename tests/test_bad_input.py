@@ -54,9 +54,22 @@ INITIALISERS = ("gamma_init", "beta_init", "moving_mean_init", "moving_var_init"
 
 
 @pytest.mark.parametrize("name", INITIALISERS)
-@pytest.mark.parametrize("value", ["no such one", Tensor(np.ones(7, np.float32)), {}])
-def test_initialisers(name, value):
-    with pytest.raises((ValueError, TypeError)):
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("no such one", ValueError),
+        (Tensor(np.ones(7, np.float32)), ValueError),
+        (10**400, ValueError),
+        (1j, TypeError),
+        ({}, TypeError),
+        ([1.0, 2.0, 3.0], TypeError),
+        (np.ones(3), TypeError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_initialisers(name, value, error):
+    says = rf"'{name}' must be a Tensor of shape \(3,\), .*, got .*\({type(value).__name__}\)"
+    with pytest.raises(error, match=f"(?s)BatchNorm3d: {says}"):
         bn3d.BatchNorm3d(3, **{name: value})
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import mindspore as ms
 from mindspore import ops
+from mindspore.common.initializer import initializer
 
 __all__ = ["check", "check_inits", "check_input", "refuse_input", "refuse_to_be_split"]
 
@@ -53,15 +54,22 @@ def check(
         fail(TypeError, "dtype", "a floating-point dtype of MindSpore", dtype)
 
 
-def check_inits(*inits: object) -> None:
-    """Raise TypeError for a first value of gamma, beta, the moving mean or variance."""
+def check_inits(num_features: int, dtype: ms.Type, *inits: Any) -> None:
+    """Raise TypeError or ValueError for an initial value of gamma, beta, or a moving statistic."""
     names = ("gamma_init", "beta_init", "moving_mean_init", "moving_var_init")
     for name, init in zip(names, inits, strict=True):
-        if isinstance(init, bool):
-            raise TypeError(
-                f"BatchNorm3d: '{name}' must be a Tensor, number, str or Initializer, got {init} "
-                "(bool)"
-            )
+        try:
+            if isinstance(init, bool):
+                raise TypeError("a bool, which MindSpore takes for a number")
+            if isinstance(init, numbers.Number):
+                float(init)  # type: ignore[arg-type]
+            initializer(init, num_features, dtype=dtype)
+        except (OverflowError, TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
+                f"BatchNorm3d: '{name}' must be a Tensor of shape ({num_features},), a number, the "
+                f"name of an initializer or an Initializer, got {init!r} ({type(init).__name__})"
+            ) from error
 
 
 def _wrong_type(got):

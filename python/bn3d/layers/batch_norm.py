@@ -99,7 +99,8 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         dtype: ms.Type = ms.float32,
     ) -> None:
         arguments.check(num_features, eps, momentum, affine, use_batch_statistics, dtype)
-        arguments.check_inits(gamma_init, beta_init, moving_mean_init, moving_var_init)
+        inits = (gamma_init, beta_init, moving_mean_init, moving_var_init)
+        arguments.check_inits(num_features, dtype, *inits)
         nn.Cell.__init__(self)  # not the stock one: its signature is announced to change
         self.bn2d = child.build(
             num_features,
