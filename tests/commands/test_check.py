@@ -31,6 +31,10 @@ def with_input():
     import helper_imported_late
     return network().set_train(), ms.Tensor(helper_imported_late.X)
 
+def with_array():
+    import helper_imported_late
+    return network().set_train(), helper_imported_late.X
+
 def with_loss():
     return network().set_train(), (ms.ops.ones((2, 1, 4, 4, 4)),), lambda y: (y * y * y).sum()
 
@@ -101,8 +105,9 @@ def check(*arguments):
     return CliRunner().invoke(app, ["check", *map(str, arguments)])
 
 
-def test_the_function_gives_the_input(here):
-    done = check("users_network:with_input")
+@pytest.mark.parametrize("function", ["with_input", "with_array"])
+def test_the_function_gives_the_input(here, function):
+    done = check(f"users_network:{function}")
     assert done.exit_code == 0, done.output
     assert "right: all 2 batch norm layers agree with the judge" in done.output
     assert "0.norm" in done.output
@@ -159,7 +164,10 @@ def test_json_to_stdout_is_only_json(here):
         (["users_network:Exits", "--shape", "1,1,4,4,4"], "bn3d: it ends the process"),
         (["users_network:Fails", "--shape", "1,1,4,4,4"], "KeyError: (1, 1, 4, 4, 4)"),
         (["users_network:network"], "no input: return (network, inputs)"),
-        (["users_network:no_network", "--shape", "1,1,4,4,4"], "bn3d: 'net' must be"),
+        (
+            ["users_network:no_network"],
+            "BUILD: users_network:no_network must return a network, got 3 (int)",
+        ),
         (["users_network:bad_loss"], "bn3d: 'loss' must be callable, got 3"),
         (["users_network:no_norm", "--shape", "1,1,4,4,4"], "bn3d: bn3d.cross_check found no"),
         (["users_network:network", "--shape", "1,a"], "--shape must be numbers"),

@@ -26,7 +26,7 @@ def check(
         str,
         typer.Argument(
             help="package.module:function; called without arguments, it returns the network, "
-            "(network, inputs) or (network, inputs, loss)."
+            "(network, inputs) or (network, inputs, loss). Inputs are Tensors or NumPy arrays."
         ),
     ],
     data: Annotated[
@@ -60,7 +60,6 @@ def check(
     import mindspore as ms  # noqa: PLC0415
 
     from bn3d.commands.verify.session import use_device  # noqa: PLC0415
-    from bn3d.networks.cells import check_net  # noqa: PLC0415
     from bn3d.networks.cross_check import layers_to_check  # noqa: PLC0415
 
     try:
@@ -72,7 +71,6 @@ def check(
         use_device(device.value)
         network, inputs, loss = _built(build)
         inputs = _inputs(data, shape, inputs)
-        check_net(network)
         if train is not None:
             network.set_train(train)
         layers_to_check(network, loss)
@@ -117,8 +115,14 @@ def _checks(
 
 def _built(target: str) -> tuple[nn.Cell, tuple, Any]:
     """(network, inputs, loss) of what the user's function returns."""
+    from mindspore import nn  # noqa: PLC0415
+
     made = user_code.built(target, "BUILD")
     network, inputs, loss = (*made, None, None)[:3] if isinstance(made, tuple) else (made, (), None)
+    if not isinstance(network, nn.Cell):
+        raise TypeError(
+            f"BUILD: {target} must return a network, got {network!r} ({type(network).__name__})"
+        )
     if inputs is None:
         inputs = ()
     return network, tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,), loss
@@ -148,7 +152,7 @@ def _inputs(data: Path | None, shape: str | None, inputs: tuple) -> tuple[ms.Ten
         return (ms.Tensor(np.random.default_rng(0).standard_normal(sizes).astype(np.float32)),)
     if not inputs:
         raise ValueError("no input: return (network, inputs), or give --data or --shape")
-    return inputs
+    return tuple(ms.Tensor(each) if isinstance(each, np.ndarray) else each for each in inputs)
 
 
 def _show(checks: dict[str, CrossCheck]) -> None:
