@@ -188,6 +188,21 @@ class Shared(nn.Cell):
         return self.other(self.norm(x) + self.norm(x * x))
 
 
+class ByKeyword(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.norm = bn3d.BatchNorm3d(3)
+
+    def construct(self, x):
+        return self.norm(x=x)
+
+
+def test_a_layer_that_is_called_by_keyword():
+    report = bn3d.cross_check(ByKeyword().set_train(), volume((2, 3, 4, 5, 6)))
+    assert report.ok
+    assert report.layers[0].calls == 1
+
+
 def test_shared_layers_and_parameters():
     report = bn3d.cross_check(Shared().set_train(), volume((2, 3, 4, 5, 6)))
     assert report.ok, str(report)

@@ -99,15 +99,16 @@ class Watch:
             self._enter()
 
         @standard_floats()
-        def after(cell, inputs, output):
-            self._leave(inputs[0], output)
+        def after(cell, inputs, by_name, output):
+            (x,) = (*inputs, *by_name.values())
+            self._leave(x, output)
 
         @standard_floats()
         def backward(cell, grad_input, grad_output):
             self._derive(grad_input[0], grad_output[0])
 
         cell.register_forward_pre_hook(before)
-        cell.register_forward_hook(after)
+        cell.register_forward_hook(after, with_kwargs=True)
         if derived:
             cell.register_backward_hook(backward)
 
