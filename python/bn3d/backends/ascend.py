@@ -9,6 +9,8 @@ Never run on an NPU; see docs/ascend_reference.md.
 
 from __future__ import annotations
 
+import functools
+
 import mindspore as ms
 from mindspore import ops
 from mindspore.ops import CustomRegOp, DataType
@@ -70,8 +72,10 @@ def _custom(operator: Operator) -> ops.Custom:
 _OPERATORS = Operators(*(_custom(operator) for operator in OPERATORS))
 
 # In PyNative mode MindSpore looks for aclnn functions only; a compiled function is launched
-# kernel by kernel, as in graph mode, and finds these operators.
-_split = split.build(_OPERATORS, compiled=ms.jit, dtypes=_DTYPES, probed=True)
+# kernel by kernel, as in graph mode, and finds these operators. MindSpore 2.7.0 by itself gives it
+# to the graph engine on ascend910, which takes no view; the documents say so up to 2.8.
+_compiled = functools.partial(ms.jit, jit_level="O0", backend="ms_backend")
+_split = split.build(_OPERATORS, compiled=_compiled, dtypes=_DTYPES, probed=True)
 
 BACKEND = Backend(
     "ascend",
@@ -80,6 +84,6 @@ BACKEND = Backend(
     _split.forward_inference,
     _OPERATORS,
     dtypes=_DTYPES,
-    compiled=ms.jit,
+    compiled=_compiled,
     probed=True,
 )
