@@ -59,4 +59,4 @@ def test_an_operator_failed(error, line, monkeypatch):
 
     monkeypatch.setattr(fallback._Call, "compile_and_run", refuse)
     operators = backends.choose().backend.operators
-    assert fallback.failure(operators, OPERATORS[0], (2, 3, 2, 4, 4), "float32") == line
+    assert fallback.failure(operators, OPERATORS[0], (2, 3, 2, 4, 4), "float32", ()) == line

@@ -53,7 +53,7 @@ def ask(monkeypatch):
         answers = list(answers)
         asked = []
 
-        def question():
+        def question(engine):
             # A graph of its own, of which nothing is asked.
             asked.append(Other().compile_and_run(ms.Tensor([1.0])).asnumpy()[0])
             return bool(answers) and answers.pop(0)

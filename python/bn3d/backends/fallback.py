@@ -8,6 +8,9 @@ In PyNative mode a layer asks before its first volume. A graph only notes what i
 compiled: MindSpore 2.10 ends with a segmentation fault where a graph is compiled within another.
 That is tried when the compilation is over, before the graph runs; if an operator fails, the graph
 is compiled once more.
+
+A trial runs on the engine of what asks. Kernel by kernel and in the graph engine an operator goes
+through other parts of CANN, and may fail in one of them alone.
 """
 
 from __future__ import annotations
@@ -18,18 +21,21 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from bn3d.backends.backend import Operators
-from bn3d.mindspore_private.compilations import recompile_if
+from bn3d.mindspore_private.compilations import Engine, recompile_if
 from bn3d.operators import OPERATORS, Operator
 
-__all__ = ["FALLBACKS", "NO_VALUES", "build", "failure"]
+__all__ = ["FALLBACKS", "KERNEL_BY_KERNEL", "NO_VALUES", "build", "failure"]
+
+KERNEL_BY_KERNEL: Engine = (("jit_level", "O0"), ("backend", "ms_backend"))
+"""Of PyNative mode; see `compiled` of a backend."""
 
 _Volume = tuple[tuple[int, ...], str]
 
 FALLBACKS: dict[_Volume, str] = {}
 """Why MindSpore's operators compute volumes of a shape and dtype, all backends together."""
 
-# What a graph met as it was compiled, and has not been tried: operators, volume, what they tried.
-_met_in_graphs: list[tuple[Operators, _Volume, set[_Volume]]] = []
+# What a graph met as it was compiled: operators, volume, what they tried.
+_met_in_graphs: list[tuple[Operators, _Volume, set[tuple[_Volume, Engine]]]] = []
 
 _logger = logging.getLogger("bn3d")
 
@@ -37,16 +43,17 @@ _logger = logging.getLogger("bn3d")
 class _Call(nn.Cell):
     """An operator as a network of its own."""
 
-    def __init__(self, operator):
+    def __init__(self, operator, engine):
         super().__init__(auto_prefix=False)
         self.operator = operator
+        self.set_jit_config(ms.JitConfig(**dict(engine)))
 
     def construct(self, *inputs):
         return self.operator(*inputs)
 
 
 def failure(
-    operators: Operators, operator: Operator, shape: tuple[int, ...], dtype: str
+    operators: Operators, operator: Operator, shape: tuple[int, ...], dtype: str, engine: Engine
 ) -> str | None:
     """Run one of the operators on zeros: the first line of its error, None if it has none.
 
@@ -55,8 +62,9 @@ def failure(
         operator: which one.
         shape: (N, C, D, H, W).
         dtype: of the volumes, such as "float16".
+        engine: that runs it, such as `KERNEL_BY_KERNEL`.
     """
-    call = _Call(getattr(operators, operator.module.removeprefix("bn3d_")))
+    call = _Call(getattr(operators, operator.module.removeprefix("bn3d_")), engine)
     try:
         inputs = [
             ops.zeros(shape, getattr(ms, dtype))
@@ -80,14 +88,14 @@ def build(operators: Operators) -> ops.Primitive:
     shape is (N, C, D, H, W) without a 0, or of unknown sizes, for which the answer is False; dtype
     is one of MindSpore's. It may be called in graphs, too.
     """
-    tried: set[_Volume] = set()
+    tried: set[tuple[_Volume, Engine]] = set()
 
     @ops.constexpr(get_instance=False, reuse_result=False, check=False)
     def is_known(shape: tuple[int, ...] | None, dtype: ms.Type) -> bool:
         if shape is None:
             return False
         volume = tuple(shape), _name(dtype)
-        if volume not in tried and volume not in FALLBACKS:
+        if volume not in FALLBACKS:
             _met_in_graphs.append((operators, volume, tried))
         return volume in FALLBACKS
 
@@ -95,28 +103,30 @@ def build(operators: Operators) -> ops.Primitive:
     class IsNeeded(is_known):  # type: ignore[valid-type, misc]
         def __call__(self, shape: tuple[int, ...], dtype: ms.Type) -> bool:
             volume = tuple(shape), _name(dtype)
-            _try(operators, volume, tried)
+            _try(operators, volume, KERNEL_BY_KERNEL, tried)
             return volume in FALLBACKS
 
     recompile_if(_one_of_those_met_fails)
     return IsNeeded()
 
 
-def _one_of_those_met_fails() -> bool:
+def _one_of_those_met_fails(engine: Engine) -> bool:
     """Of the volumes that graphs have met since the last time."""
     met = [_met_in_graphs.pop(0) for _ in range(len(_met_in_graphs))]
     for operators, volume, tried in met:
-        _try(operators, volume, tried)
+        _try(operators, volume, engine, tried)
     return any(volume in FALLBACKS for _, volume, _ in met)
 
 
-def _try(operators: Operators, volume: _Volume, tried: set[_Volume]) -> None:
-    if volume in tried or volume in FALLBACKS:
+def _try(
+    operators: Operators, volume: _Volume, engine: Engine, tried: set[tuple[_Volume, Engine]]
+) -> None:
+    if (volume, engine) in tried or volume in FALLBACKS:
         return
-    tried.add(volume)
+    tried.add((volume, engine))
     shape, dtype = volume
     for operator in OPERATORS:
-        reason = failure(operators, operator, shape, dtype)
+        reason = failure(operators, operator, shape, dtype, engine)
         if reason is not None:
             FALLBACKS[volume] = f"{operator.type}: {reason}"
             _logger.warning(
