@@ -24,6 +24,16 @@ NDC1HWC0 = {
     "a prime area": ((2, 20, 3, 7, 1), [6, 2, 7, 16], [6, 2, 1, 7, 16]),
     "a small area": ((3, 20, 2, 2, 2), [6, 2, 4, 16], [6, 2, 1, 4, 16]),
     "up to 16 channels": ((2, 16, 3, 4, 5), [1, 1, 30, 4, 16], [6, 1, 5, 4, 16]),
+    "up to 16 channels, a share with long divisors in another row only": (
+        (1, 16, 10, 60, 60),
+        [1, 1, 7200, 5, 16],
+        [10, 1, 900, 4, 16],
+    ),
+    "up to 16 channels, a share without long divisors": (
+        (1, 16, 5, 71, 127),
+        [9017, 5, 16],
+        [9017, 5, 16],
+    ),
     "channels that split badly": (
         (2, 480, 4, 2, 4),
         [8, 6, 5, 2, 4, 16],

@@ -38,16 +38,16 @@ LIMITS = {
     ("Bn3dReduce", "NDC1HWC0", "float32"): (4.2, 8.0, 19),
     ("Bn3dReduce", "NCDHW", "float16"): (6.1, 27.0, 12),
     ("Bn3dReduce", "NCDHW", "float32"): (5.1, 26.0, 13),
-    ("Bn3dApply", "NDC1HWC0", "float16"): (5.2, 7.0, 19),
-    ("Bn3dApply", "NDC1HWC0", "float32"): (3.2, 6.0, 21),
+    ("Bn3dApply", "NDC1HWC0", "float16"): (5.2, 7.0, 22),
+    ("Bn3dApply", "NDC1HWC0", "float32"): (3.2, 7.1, 24),
     ("Bn3dApply", "NCDHW", "float16"): (8.0, 9.0, 19),
     ("Bn3dApply", "NCDHW", "float32"): (6.0, 15.0, 21),
     ("Bn3dGradReduce", "NDC1HWC0", "float16"): (6.2, 10.0, 18),
     ("Bn3dGradReduce", "NDC1HWC0", "float32"): (4.2, 8.0, 19),
     ("Bn3dGradReduce", "NCDHW", "float16"): (7.1, 29.5, 12),
     ("Bn3dGradReduce", "NCDHW", "float32"): (5.1, 27.2, 13),
-    ("Bn3dGradApply", "NDC1HWC0", "float16"): (8.2, 10.0, 19),
-    ("Bn3dGradApply", "NDC1HWC0", "float32"): (5.3, 9.0, 21),
+    ("Bn3dGradApply", "NDC1HWC0", "float16"): (8.2, 11.6, 22),
+    ("Bn3dGradApply", "NDC1HWC0", "float32"): (5.3, 9.0, 24),
     ("Bn3dGradApply", "NCDHW", "float16"): (12.0, 13.3, 19),
     ("Bn3dGradApply", "NCDHW", "float32"): (9.0, 21.0, 21),
 }
@@ -94,7 +94,7 @@ def test_what_was_measured_is_all_there():
         (case["operator"], case["format"], case["dtype"], tuple(case["shape"])) for case in CASES
     }
     shapes = {key[-1] for key in keys}
-    assert len(shapes) == 38
+    assert len(shapes) == 41
     assert len(keys) == len(CASES) == 16 * len(shapes)
 
 
@@ -115,6 +115,8 @@ def test_a_large_volume_costs_what_it_may(key):
     assert statistics.median(repeats) <= median
     assert max(repeats) <= most
     assert sum(case["busy"] <= dsl_costs.BALANCED for case in cases) >= balanced
+    if key[0].endswith("Apply") and key[1] == "NDC1HWC0":
+        assert min(case["burst"] for case in cases) >= 512
     # Partial sums of very many channels are the most that is over.
     assert max(case["bytes"] for case in cases) <= 1.35
 

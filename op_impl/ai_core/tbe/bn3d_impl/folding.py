@@ -12,6 +12,8 @@ CORES = 32
 # more of them is spread first and then read whole.
 SHORTEST_ROW, LONGEST_ROW = 4, 64
 APPLY_TILE = 11_000  # no tile of Bn3dApply or Bn3dGradApply is larger
+LEAST_APPLY_TILE = 8192  # the largest of Bn3dGradApply, whose are shorter
+LONG_TILE = 2048  # every tile reads the vectors anew: a tenth of the instructions at this length
 REDUCE_TILE = {1: 8192, 2: 6656}  # of the reductions in NCDHW, by their number of volumes
 MOST_SPREAD = 4096  # of a vector spread over a sample, so that a tile holds several
 CORE_BYTES = 1024  # the scheduler gives no core less
@@ -71,10 +73,9 @@ def _applied(nd, c1, h, w, c0):
     area = h * w
     if area == 1 and c1 > 1:
         return _channels_only(nd, c1 * c0)
-    if c1 == 1:  # then all axes are one, which splits well
-        row = min(_rows(nd * area), default=None)
-        if row and row < nd * area:
-            return Layout([1, 1, nd * area // row, row, c0], [1, 1, 1, 1, c0], [2, 3])
+    merged = _merged(nd * area, c0) if c1 == 1 else None
+    if merged:
+        return merged
     row = min(_rows(area), default=None)
     part = _balanced(nd, c1, 4 * nd * c1 * area * c0)
     if part < c1 and row and row < area:
@@ -88,6 +89,28 @@ def _applied(nd, c1, h, w, c0):
     if row and nd * (area // row) >= MIN_USES * CORES:
         return _with_row(nd, c1, area, row, c0)
     return Layout([nd, c1, area, c0], [1, c1, 1, c0], [0, 2])
+
+
+def _merged(length, c0):
+    """All axes but C0 as one, in the shortest rows that leave it long tiles.
+
+    With ones in front a core's share of the axis is cut by a divisor: a prime one would be moved
+    row by row. Where no row helps it comes first, where any tile does, and the vector is spread.
+    """
+    rows, cores, balance = _rows(length), _cores(4 * length * c0), None
+    for row in rows:
+        count = length // row
+        share = max(1, count // cores)
+        most = max(1, min(share, LEAST_APPLY_TILE // (row * c0)))
+        tile = next(tile for tile in range(most, 0, -1) if share % tile == 0)
+        busiest = -(-count // cores) / count
+        balance = balance or 1.1 * busiest
+        is_long = tile == share or tile * row * c0 >= LONG_TILE
+        if count > 1 and is_long and busiest <= balance:
+            return Layout([1, 1, count, row, c0], [1, 1, 1, 1, c0], [2, 3])
+    if not rows or rows[0] == length:
+        return None
+    return Layout([length // rows[0], rows[0], c0], [1, 1, c0], [0, 1], [1, rows[0], c0])
 
 
 def _reduced(nd, c1, area, c0):
@@ -153,7 +176,7 @@ def _split(outer, inner, size):
     shorter. Another is cut by a divisor: the one below CORES blocks if that leaves few idle, or
     if the next makes too many blocks or too small ones, else the next. `size` leaves C1 out.
     """
-    cores = max(1, min(CORES, -(-size // CORE_BYTES)))
+    cores = _cores(size)
     if outer == 1 or outer >= cores:
         length = inner if outer == 1 else outer
         part = max(1, length // cores)
@@ -171,3 +194,7 @@ def _split(outer, inner, size):
         too_many = outer * above > 4 * CORES or size < outer * above * CORE_BYTES
         blocks = outer * (below if too_many or outer * below > 0.85 * CORES else above)
     return -(-blocks // CORES) * CORES / blocks, blocks
+
+
+def _cores(size):
+    return max(1, min(CORES, -(-size // CORE_BYTES)))
