@@ -187,6 +187,19 @@ def test_a_bad_call_is_an_error_with_the_reason(mode):
         ).asnumpy()
 
 
+def test_a_compiler_that_takes_too_long_is_an_obstacle(monkeypatch):
+    """MindSpore gives it 30 seconds, as the Ascend backend registers its operators."""
+
+    def import_module(name):
+        raise subprocess.TimeoutExpired(["g++", "-shared"], 30)
+
+    with monkeypatch.context() as importing:
+        importing.setattr(importlib, "import_module", import_module)
+        said = backends._failure("ascend")
+    assert said.startswith("MindSpore gave g++ 30 seconds")
+    assert said.endswith("start again when this machine is less busy")
+
+
 def test_the_logger_is_bn3ds(fresh_choice, monkeypatch, caplog):
     monkeypatch.delenv("BN3D_BACKEND", raising=False)
     monkeypatch.setattr(backends, "_obstacle", lambda name, _: "no" if name == "native" else None)

@@ -21,6 +21,7 @@ import importlib
 import logging
 import os
 import platform
+import subprocess
 from dataclasses import dataclass, field
 
 import mindspore as ms
@@ -121,6 +122,11 @@ def _failure(name: str) -> str | None:
             return str(error)
         # MindSpore's error for a library outside that folder.
         return f"{error}; unset MS_CUSTOM_AOT_WHITE_LIST, or set it to a folder above that file"
+    except subprocess.TimeoutExpired as error:
+        return (
+            f"MindSpore gave g++ {error.timeout:g} seconds to compile the code that calls CANN: "
+            "start again when this machine is less busy"
+        )
     except (LibraryError, ValueError, RuntimeError, OSError) as error:
         # All but the first are raised while MindSpore compiles the code that calls CANN.
         return str(error)
