@@ -100,8 +100,7 @@ class Watch:
 
         @standard_floats()
         def after(cell, inputs, by_name, output):
-            (x,) = (*inputs, *by_name.values())
-            self._leave(x, output)
+            self._leave(*inputs, *by_name.values(), output)  # of one input
 
         @standard_floats()
         def backward(cell, grad_input, grad_output):
