@@ -235,8 +235,9 @@ BALANCE = """## Balance by larger vectors
 
 The scheduler splits over the cores at the first axis where the product of the axes reaches 32, so
 N * D or N * D * C1 (NCDHW: N or N * C) of 17 to 31, or a little above 32, leaves cores idle. So
-does a C1 (NCDHW: C) that is a prime or nearly one: where N * D (NCDHW: N) is 2 to 31 and the product
-above 128, so many cores work or few times as many, such as 2 of 32 over 2 x 127 x 1 x 128 x 17.
+does a C1 (NCDHW: C) that is a prime or nearly one: where N * D (NCDHW: N) is 2 to 31 and the
+product above 128, so many cores work or few times as many, such as 2 of 32 over 2 x 127 x 1 x 128
+x 17.
 **Folding does not reach the balance of the reductions**: C1 is not counted at all, and an axis
 behind the first is cut by a divisor only. `Bn3dApply` and `Bn3dGradApply` would be balanced with
 vectors as (N, C, D, p, 1), "cells": one axis of all pieces, which may be cut anywhere. Measured

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -88,6 +90,6 @@ def test_a_function_tries_on_its_own_engine(ascend, monkeypatch, engines):
 )
 def test_probes_run_as_layers_would(ascend, monkeypatch, engines, mode, engine):
     ms.set_context(mode=getattr(ms, mode))
-    standin.use(ascend, monkeypatch)
+    standin.use(dataclasses.replace(ascend, dtypes=("float32",)), monkeypatch)
     assert bn3d.info(probe=True).ok
     assert set(engines["cells"]) == {engine}
