@@ -133,7 +133,7 @@ def test_five_optimizer_steps_equal_those_of_the_cpu_backend(mode, ascend, monke
     with monkeypatch.context() as patch:
         standin.use(ascend, patch)
         device = Net(like=cpu)
-    assert device.first._forward_training is ascend.forward_training
+    assert device.first._bn3d_forward_training is ascend.forward_training
     (cpu_losses, cpu_weights), (losses, weights) = train(cpu, batches), train(device, batches)
     np.testing.assert_allclose(losses, cpu_losses, rtol=1e-5)
     for got, want in zip(weights, cpu_weights, strict=True):

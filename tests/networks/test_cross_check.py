@@ -105,7 +105,7 @@ class Wrong(bn3d.BatchNorm3d):
         super().__init__(channels)
         from bn3d.backends.composed import BACKEND  # noqa: PLC0415
 
-        self._settings = BACKEND.settings(1e-5, 0.9)
+        self._bn3d_settings = BACKEND.settings(1e-5, 0.9)
 
         def forward(x, gamma, beta, moving_mean, moving_variance, settings):
             statistics = (moving_mean, moving_variance)
@@ -113,7 +113,7 @@ class Wrong(bn3d.BatchNorm3d):
             outputs = BACKEND.forward_training(x, gamma, beta, *statistics, settings)
             return (after(outputs[0], *statistics),) if after else outputs
 
-        self._forward_training = forward
+        self._bn3d_forward_training = forward
 
 
 def statistic_off(y, moving_mean, moving_variance):

@@ -83,7 +83,7 @@ class Data(nn.BatchNorm3d):
 
 class RefusesOurs(nn.BatchNorm3d):
     def __setattr__(self, name, value):
-        if name.startswith("_forward_training") or name == "__class__":
+        if name.startswith("_bn3d_forward_training") or name == "__class__":
             raise AttributeError(f"refused {name}")
         super().__setattr__(name, value)
 
@@ -105,6 +105,20 @@ class WithDescriptor(nn.BatchNorm3d):
     half = functools.partialmethod(nn.BatchNorm3d.construct)
 
 
+class NamesItsOwn(nn.BatchNorm3d):
+    """Short names are the network's."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self._backend = self._half = self._settings = "mine"
+
+    def _construct_stock(self):
+        return "mine"
+
+    def own(self):
+        return self._backend, self._half, self._settings, self._construct_stock()
+
+
 CLASSES = [
     Registered,
     Named,
@@ -115,6 +129,7 @@ CLASSES = [
     Data,
     RefusesOurs,
     WithDescriptor,
+    NamesItsOwn,
 ]
 
 
@@ -129,6 +144,14 @@ def test_every_class_is_swapped_and_restored(cls):
     np.testing.assert_allclose(net(volume()).asnumpy(), twin(volume()).asnumpy(), atol=1e-5, rtol=0)
     bn3d.restore(net)
     assert type(net[1]) is cls
+
+
+def test_attributes_of_the_network_stay_as_they_are():
+    layer = NamesItsOwn(3)
+    bn3d.swap(layer)
+    assert layer.own() == ("mine",) * 4
+    bn3d.restore(layer)
+    assert layer.own() == ("mine",) * 4
 
 
 def test_metaclasses_make_nothing_new_and_still_rule():

@@ -107,7 +107,10 @@ def cross_checked(case: Case, rank: int) -> dict[str, np.ndarray]:
     right = bn3d.SyncBatchNorm3d(CHANNELS, eps=EPS).set_train()
     wrong = bn3d.SyncBatchNorm3d(CHANNELS, eps=EPS).set_train()
     alone = bn3d.BatchNorm3d(CHANNELS, eps=EPS)
-    wrong._forward_training, wrong._settings = alone._forward_training, alone._settings
+    wrong._bn3d_forward_training, wrong._bn3d_settings = (
+        alone._bn3d_forward_training,
+        alone._bn3d_settings,
+    )
     reports = [bn3d.cross_check(layer, x) for layer in (right, wrong)]
     for report in reports:
         print(report, flush=True)

@@ -77,13 +77,13 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         array([0.1, 0.1, 0.1, 0.1], dtype=float32)
     """
 
-    # What `bn3d.layers.state.attach` assigns.
-    _forward_training: Callable[..., tuple[ms.Tensor, ...]]
-    _forward_inference: Callable[..., ms.Tensor]
-    _settings: Any
-    _settings_without_update: Any
-    _half: ms.Tensor
-    _backend: str
+    # What `bn3d.layers.state.attach` assigns, to layers with other attributes of a network's, too.
+    _bn3d_forward_training: Callable[..., tuple[ms.Tensor, ...]]
+    _bn3d_forward_inference: Callable[..., ms.Tensor]
+    _bn3d_settings: Any
+    _bn3d_settings_without_update: Any
+    _bn3d_half: ms.Tensor
+    _bn3d_backend: str
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         layer.bn2d.beta.requires_grad = affine and bias
         return layer
 
-    def _construct_stock(self, x: ms.Tensor) -> ms.Tensor:
+    def _bn3d_construct_stock(self, x: ms.Tensor) -> ms.Tensor:
         """What an export computes with: its file has to load where bn3d is not installed."""
         n, c, d, h, w = x.shape
         return self.bn2d(x.reshape(n, c, d * h, w)).reshape(n, c, d, h, w)
@@ -186,29 +186,29 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         threads.follow()
         if execution.is_compiling():
             if execution.is_exporting():
-                return self._construct_stock(x)
+                return self._bn3d_construct_stock(x)
             if execution.splits_batches():
                 arguments.refuse_to_be_split()
-            if _is_half(x.dtype) and ops.exp(self._half).dtype == ms.float32:
+            if _is_half(x.dtype) and ops.exp(self._bn3d_half).dtype == ms.float32:
                 # Mixed precision at level "auto" computes exp, and BatchNorm, in float32; our
                 # operators are not on its list.
                 x = ops.cast(x, ms.float32)
         else:
             x = precision.as_asked(self, x)
         if bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training):
-            settings = self._settings
+            settings = self._bn3d_settings
             if execution.is_recomputing():
-                settings = self._settings_without_update
-            outputs = self._forward_training(
+                settings = self._bn3d_settings_without_update
+            outputs = self._bn3d_forward_training(
                 x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, settings
             )
             return outputs[0]
-        return self._forward_inference(
-            x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._settings
+        return self._bn3d_forward_inference(
+            x, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance, self._bn3d_settings
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("eps", "momentum") and "_settings" in vars(self):
+        if name in ("eps", "momentum") and "_bn3d_settings" in vars(self):
             fixed = dict(zip(("eps", "momentum"), fixed_settings(self), strict=True))[name]
             if value != fixed:
                 warnings.warn(
@@ -219,7 +219,7 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         super().__setattr__(name, value)
 
     def extend_repr(self) -> str:
-        return f"backend={self._backend}"  # the child bn2d says the rest
+        return f"backend={self._bn3d_backend}"  # the child bn2d says the rest
 
     def __getstate__(self) -> dict[str, Any]:
         return get_state(self)

@@ -17,12 +17,12 @@ from bn3d.mindspore_private import cells as private
 __all__ = ["attach", "attach_later", "detach", "fixed_settings", "get_state", "set_state"]
 
 _ATTACHED = (
-    "_forward_training",
-    "_forward_inference",
-    "_settings",
-    "_settings_without_update",
-    "_half",
-    "_backend",
+    "_bn3d_forward_training",
+    "_bn3d_forward_inference",
+    "_bn3d_settings",
+    "_bn3d_settings_without_update",
+    "_bn3d_half",
+    "_bn3d_backend",
 )
 
 
@@ -49,12 +49,12 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
         functions, settings = synchronised.build(backend, group), split.settings
     eps, momentum = fixed_settings(cell)
     attached = {
-        "_forward_training": functions.forward_training,
-        "_forward_inference": functions.forward_inference,
-        "_settings": settings(eps, momentum),
-        "_settings_without_update": settings(eps, 1.0),
-        "_half": Tensor([0], ms.float16),
-        "_backend": backend.label,
+        "_bn3d_forward_training": functions.forward_training,
+        "_bn3d_forward_inference": functions.forward_inference,
+        "_bn3d_settings": settings(eps, momentum),
+        "_bn3d_settings_without_update": settings(eps, 1.0),
+        "_bn3d_half": Tensor([0], ms.float16),
+        "_bn3d_backend": backend.label,
     }
     for name, value in attached.items():
         nn.Cell.__setattr__(cell, name, value)  # not by a __setattr__ of the network's own
@@ -63,13 +63,13 @@ def attach(cell: nn.BatchNorm3d, group: Membership | None = None) -> None:
 def attach_later(cell: nn.BatchNorm3d) -> None:
     """`attach` without the forward pass of training: that needs its group of devices first."""
     attach(cell, Membership("", size=1, place=0))
-    del cell._forward_training
+    del cell._bn3d_forward_training
 
 
 def detach(cell: nn.BatchNorm3d) -> None:
     """Take away what `attach` gave."""
     for name in _ATTACHED:
-        if name in vars(cell) or name != "_forward_training":
+        if name in vars(cell) or name != "_bn3d_forward_training":
             nn.Cell.__delattr__(cell, name)
 
 

@@ -91,18 +91,20 @@ class SyncBatchNorm3d(BatchNorm3d):
         attach(self, groups.find(process_groups))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        set_state(self, state, self._join)
+        set_state(self, state, self._bn3d_join)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_forward_training":  # a copy that has not joined its group yet
+        if name == "_bn3d_forward_training":  # a copy that has not joined its group yet
             bn = child.unwrapped(self)
             if not (bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training)):
-                return self._forward_inference  # to a graph of inference, which does not call it
+                return (
+                    self._bn3d_forward_inference
+                )  # to a graph of inference, which does not call it
             attach(self, groups.find(self.process_groups))
-            return self._forward_training
+            return self._bn3d_forward_training
         return super().__getattr__(name)
 
-    def _join(self) -> None:
+    def _bn3d_join(self) -> None:
         """Take part in a group that exists; creating one would wait for ranks that may have no
         copy of this layer.
         """

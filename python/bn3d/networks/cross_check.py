@@ -146,7 +146,7 @@ def _layer_check(watch: Watch) -> LayerCheck:
 def _backend(cell: nn.Cell) -> str:
     construct = type(cell).construct
     if construct is BatchNorm3d.construct:
-        return cell._backend
+        return cell._bn3d_backend
     if construct in (nn.BatchNorm3d.construct, mint.nn.BatchNorm3d.construct):
         return "mindspore"
     return type(cell).__qualname__

@@ -239,7 +239,7 @@ def _replace(pair: Pair, weights: Weights) -> Callable[[], None]:
             _add_bias(producer, weights.bias)
         else:
             producer.bias.set_data(weights.bias)
-        if hasattr(norm, "_forward_training"):
+        if hasattr(norm, "_bn3d_forward_training"):
             detach(norm)
         remove_all(norm)
         vars(norm).pop("construct", None)

@@ -63,7 +63,7 @@ def swapped_class(stock: type[nn.Cell], sync: bool) -> type[Swapped]:
     if not issubclass(stock, BatchNorm3d):
         attributes["construct"] = BatchNorm3d.construct
         if stock.construct is not mint.nn.BatchNorm3d.construct:  # that has no kernel on a CPU
-            attributes["_construct_stock"] = stock.construct
+            attributes["_bn3d_construct_stock"] = stock.construct
         if issubclass(stock, mint.nn.BatchNorm3d):
             attributes["__setattr__"] = live_settings.set_attribute
             if stock.extend_repr is mint.nn.BatchNorm3d.extend_repr:
