@@ -264,6 +264,40 @@ def test_unfreeze_leaves_what_was_not_fixed():
     assert not layer.bn2d.gamma.requires_grad
 
 
+@MODES
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_layer_without_gamma_and_beta(affine, mode):
+    ms.set_context(mode=mode)
+    net = nn.SequentialCell(mint.nn.BatchNorm3d(3, affine=False)).set_train()
+    bn3d.swap(net)
+    assert bn3d.freeze(net, affine=affine) == ["0"]
+    x = Tensor(np.random.default_rng(0).normal(1, 2, (2, 3, 2, 3, 2)).astype(np.float32))
+    assert changed_by(net, lambda: net(x)) == set()
+    assert bn3d.unfreeze(net) == ["0"]
+    assert changed_by(net, lambda: net(x)) == {"0.running_mean", "0.running_var"}
+
+
+def test_a_layer_that_has_lost_its_gamma_is_unfrozen():
+    net = nn.SequentialCell(mint.nn.BatchNorm3d(3))
+    bn3d.swap(net)
+    bn3d.freeze(net, affine=True)
+    weight, bias = net[0].weight, net[0].bias
+    net[0].weight = None
+    assert bn3d.unfreeze(net) == ["0"]
+    assert weight.requires_grad and bias.requires_grad
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_layers_with_one_child(affine):
+    a, b = nn.BatchNorm3d(3), nn.BatchNorm3d(3)
+    b.bn2d = a.bn2d
+    net = nn.SequentialCell(a, b)
+    before = state(net)
+    assert bn3d.freeze(net, affine=affine) == ["0", "1"]
+    assert bn3d.unfreeze(net) == ["0", "1"]
+    assert state(net) == before
+
+
 class Refuses(nn.BatchNorm2d):
     """Cannot be frozen."""
 

@@ -71,7 +71,7 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
                 f"bn3d.freeze: {name or 'the layer'} normalises by the batch always "
                 "(use_batch_statistics=True); it has no statistics of use to freeze"
             )
-    children = [unwrapped(layer) for _, layer in layers]
+    children = _children(layers)
     trained = _trained_before()
     with ExitStack() as undo:
         # Every state is recorded before the first change: layers may share gamma and beta.
@@ -79,15 +79,15 @@ def freeze(net: nn.Cell, *, affine: bool = False) -> list[str]:
         for bn in children:
             before = vars(bn).get(_BEFORE) or _Before(bn.use_batch_statistics)
             known = {id(parameter) for parameter, _ in before.fixed}
-            new = [p for p in (bn.gamma, bn.beta) if affine and id(p) not in known]
+            new = [p for p in _parameters(bn) if affine and id(p) not in known]
             fixed = before.fixed + tuple([(p, trained(p)) for p in new])
             records.append(replace(before, fixed=fixed))
         for bn, record in zip(children, records, strict=True):
             undo.callback(_put_back, bn, *_state(bn))
             object.__setattr__(bn, _BEFORE, record)
             bn.use_batch_statistics = False
-            if affine:
-                bn.gamma.requires_grad = bn.beta.requires_grad = False
+            for parameter in _parameters(bn) if affine else ():
+                parameter.requires_grad = False
         forget_compiled(net)
         undo.pop_all()
     return [name for name, _ in layers]
@@ -115,14 +115,15 @@ def unfreeze(net: nn.Cell) -> list[str]:
         >>> bn3d.freeze(net) == bn3d.unfreeze(net)
         True
     """
-    frozen = [(name, unwrapped(layer)) for name, layer in _layers(net) if is_frozen(layer)]
+    frozen = [(name, layer) for name, layer in _layers(net) if is_frozen(layer)]
     if not frozen:
         return []
-    records = [vars(bn)[_BEFORE] for _, bn in frozen]
+    children = _children(frozen)
+    records = [vars(bn)[_BEFORE] for bn in children]
     with ExitStack() as undo:
-        for _, bn in frozen:
+        for bn in children:
             undo.callback(_put_back, bn, *_state(bn))
-        for (_, bn), record in zip(frozen, records, strict=True):
+        for bn, record in zip(children, records, strict=True):
             bn.use_batch_statistics = record.use_batch_statistics
             object.__delattr__(bn, _BEFORE)
         still_frozen = _frozen_parameters()
@@ -155,6 +156,18 @@ def _layers(net: nn.Cell) -> list[tuple[str, nn.Cell]]:
     return [(name, cell) for name, cell in cells(net) if isinstance(cell, torch_layers.STOCK)]
 
 
+def _children(layers: list[tuple[str, nn.Cell]]) -> list[nn.Cell]:
+    """The children that hold what is frozen; layers may share one."""
+    return list({id(bn): bn for _, layer in layers for bn in [unwrapped(layer)]}.values())
+
+
+def _parameters(bn: nn.Cell) -> list[Parameter]:
+    """Gamma and beta, where they are Parameters: a layer with PyTorch's arguments computes with
+    Tensors where it has none.
+    """
+    return [p for p in (bn.gamma, bn.beta) if isinstance(p, Parameter)]
+
+
 def _frozen_parameters() -> dict[int, bool]:
     """Whether each gamma and beta that `freeze` fixed anywhere was trained before, by its id.
     Copies and unpickled networks are found as well, so it is asked of the layers themselves.
@@ -173,16 +186,19 @@ def _trained_before():
 
 
 def _state(bn: nn.Cell) -> tuple:
-    return (
-        vars(bn).get(_BEFORE),
-        bn.use_batch_statistics,
-        bn.gamma.requires_grad,
-        bn.beta.requires_grad,
-    )
+    trained = [(parameter, parameter.requires_grad) for parameter in _parameters(bn)]
+    return vars(bn).get(_BEFORE), bn.use_batch_statistics, trained
 
 
-def _put_back(bn: nn.Cell, before: _Before | None, *state: bool | None) -> None:
+def _put_back(
+    bn: nn.Cell,
+    before: _Before | None,
+    use_batch_statistics: bool | None,
+    trained: list[tuple[Parameter, bool]],
+) -> None:
     vars(bn).pop(_BEFORE, None)
     if before is not None:
         object.__setattr__(bn, _BEFORE, before)
-    bn.use_batch_statistics, bn.gamma.requires_grad, bn.beta.requires_grad = state
+    bn.use_batch_statistics = use_batch_statistics
+    for parameter, requires_grad in trained:
+        parameter.requires_grad = requires_grad
