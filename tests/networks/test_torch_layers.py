@@ -142,6 +142,27 @@ def test_swap_adds_nothing_to_the_parameters(affine, track, mode, tmp_path):
     assert listed() == before
 
 
+@pytest.mark.skipif(not hasattr(nn.Cell, "state_dict"), reason="this MindSpore has no state_dict")
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("track", [True, False])
+def test_state_dicts_go_from_stock_to_swapped_and_back(affine, track):
+    arguments = {"affine": affine, "track_running_stats": track}
+    stock, swapped = Two(**arguments), Two(**arguments)
+    bn3d.swap(swapped)
+    for number, p in enumerate(stock.get_parameters()):
+        p.set_data(ms.Tensor(np.full(p.shape, number), p.dtype))
+    saved = stock.state_dict()
+    assert list(swapped.state_dict()) == list(saved)
+    assert swapped.state_dict()._metadata == saved._metadata
+    for twin in (swapped, copy.deepcopy(swapped)):
+        twin.load_state_dict(saved)
+        for p, q in zip(twin.get_parameters(), stock.get_parameters(), strict=True):
+            np.testing.assert_array_equal(p.asnumpy(), q.asnumpy())
+    stock.load_state_dict(swapped.state_dict())
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"a.bn2d.gamma"'):
+        swapped.load_state_dict({**saved, "a.bn2d.gamma": ms.Tensor(np.ones(3, np.float32))})
+
+
 def assign_parameters(layer):
     for name, value in (("weight", 2.0), ("bias", -1.0)):
         if isinstance(layer, torch.nn.Module):

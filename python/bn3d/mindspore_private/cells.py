@@ -10,6 +10,7 @@ from mindspore import Parameter, nn, ops
 
 __all__ = [
     "GivesChildrenValues",
+    "HasNoState",
     "child_or_none",
     "children",
     "own_parameters",
@@ -90,6 +91,20 @@ class GivesChildrenValues(nn.Cell):
         for _, cell in self.cells_and_names():
             if cell is not self:
                 cell._init_check()
+
+
+class HasNoState(nn.Cell):
+    """A cell whose parameters are saved and loaded as those of another, by `Cell.state_dict` and
+    `Cell.load_state_dict` too, which do not ask whether they have seen a parameter before.
+    """
+
+    def state_dict(self, *args, destination=None, **kwargs):
+        if args:  # as MindSpore allows
+            destination = args[0]
+        return OrderedDict() if destination is None else destination
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, _):
+        unexpected += [key for key in state_dict if strict and key.startswith(prefix)]
 
 
 def settings_of_operator(batch_norm: nn.Cell) -> tuple[float, float]:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import mindspore as ms
 from mindspore import Tensor, mint, nn, ops
 
-from bn3d.layers.child import BatchNorm2d
+from bn3d.layers import child
 from bn3d.layers.torch_arguments import from_torch_style
-from bn3d.mindspore_private.cells import put_child
+from bn3d.mindspore_private.cells import HasNoState, put_child
 from bn3d.networks.cells import cells
 
 __all__ = ["NAMES", "STOCK", "Held", "adopt", "held", "is_new_style", "reason_against", "release"]
@@ -42,6 +42,10 @@ class Held(NamedTuple):
     beta: Tensor | None
     moving_mean: Tensor | None
     moving_variance: Tensor | None
+
+
+class BatchNorm2d(HasNoState, child.BatchNorm2d):
+    """The child of a layer with PyTorch's arguments, around the layer's own parameters."""
 
 
 def held(norm: nn.Cell) -> Held:
