@@ -12,7 +12,7 @@ import textwrap
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import mint, nn
+from mindspore import amp, mint, nn
 
 import bn3d
 
@@ -172,12 +172,22 @@ def assign_parameters(layer):
         setattr(layer, name, new)
 
 
+def insert_parameters(layer):
+    if isinstance(layer, torch.nn.Module):
+        assign_parameters(layer)
+    else:
+        for name, value in (("weight", 2.0), ("bias", -1.0)):
+            new = ms.Parameter(ms.Tensor(np.full(3, value, np.float32)), name=f"bn.{name}")
+            layer.insert_param_to_cell(name, new)
+
+
 ASSIGNMENTS = {
     "momentum": lambda layer: setattr(layer, "momentum", 0.5),
     "eps": lambda layer: setattr(layer, "eps", 2.0),
     "not training": lambda layer: setattr(layer, "training", False),
     "track_running_stats": lambda layer: setattr(layer, "track_running_stats", False),
     "parameters": assign_parameters,
+    "inserted parameters": insert_parameters,
 }
 
 
@@ -229,6 +239,22 @@ def test_a_frozen_layer_stays_frozen_when_it_is_assigned_to():
     net(ms.Tensor(batch(0)))
     mean = 0.5 * batch(0).mean((0, 2, 3, 4))
     np.testing.assert_allclose(net.bn.running_mean.asnumpy(), mean, rtol=1e-5)
+
+
+def test_a_wrapped_child_follows_what_is_assigned():
+    """`black_list=[nn.BatchNorm2d]` puts a cell around the child."""
+    net = Net().set_train()
+    bn3d.swap(net)
+    amp.custom_mixed_precision(net, black_list=[nn.BatchNorm2d])
+    assert not isinstance(net.bn.bn2d, nn.BatchNorm2d)
+    bn3d.freeze(net)
+    net.bn.training = False
+    assert not net.bn.bn2d._backbone.training
+    net.bn.training = True
+    net.bn.eps = 1e-4
+    net(ms.Tensor(batch(0)))
+    np.testing.assert_array_equal(net.bn.running_mean.asnumpy(), np.zeros(3))
+    assert bn3d.unfreeze(net) == ["bn"]
 
 
 def test_the_cumulative_average_is_left_alone():
@@ -296,7 +322,7 @@ IN_THE_NEW_MINDSPORE = """
     import copy, pickle
     import numpy as np, torch
     import mindspore as ms
-    from mindspore import mint, nn
+    from mindspore import amp, mint, nn
     nn.BatchNorm3d, nn.BatchNorm2d = mint.nn.BatchNorm3d, mint.nn.BatchNorm2d
     import bn3d
 

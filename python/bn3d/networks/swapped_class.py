@@ -66,6 +66,7 @@ def swapped_class(stock: type[nn.Cell], sync: bool) -> type[Swapped]:
             attributes["_bn3d_construct_stock"] = stock.construct
         if issubclass(stock, mint.nn.BatchNorm3d):
             attributes["__setattr__"] = live_settings.set_attribute
+            attributes["insert_param_to_cell"] = live_settings.insert_parameter
             if stock.extend_repr is mint.nn.BatchNorm3d.extend_repr:
                 attributes["extend_repr"] = _extend_repr
     for name, value in attributes.items():
