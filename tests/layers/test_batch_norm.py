@@ -200,6 +200,30 @@ def test_eps_and_momentum_are_fixed_at_construction(rng):
     assert_same([net(x).asnumpy(), *moving(net)], [stock(x).asnumpy(), *moving(stock)])
 
 
+@pytest.mark.parametrize("cls", [bn3d.BatchNorm3d, bn3d.SyncBatchNorm3d])
+@pytest.mark.parametrize("inserted", [False, True])
+def test_another_child_brings_its_settings(rng, inserted, cls):
+    x = volume(rng)
+    net, stock = (kind(x.shape[1]).set_train() for kind in (cls, nn.BatchNorm3d))
+    for other in (net, stock):
+        child = nn.BatchNorm2d(x.shape[1], eps=0.5, momentum=0.5).set_train()
+        if inserted:
+            other.insert_child_to_cell("bn2d", child)
+        else:
+            other.bn2d = child
+    assert_same([net(x).asnumpy(), *moving(net)], [stock(x).asnumpy(), *moving(stock)])
+    twin = copy.deepcopy(net)
+    assert_same([twin(x).asnumpy(), *moving(twin)], [stock(x).asnumpy(), *moving(stock)])
+
+
+def test_another_child_has_to_be_a_batch_norm():
+    net = bn3d.BatchNorm3d(3)
+    child = net.bn2d
+    with pytest.raises(TypeError, match=r"'bn2d' must be a .*BatchNorm2d, got Identity"):
+        net.bn2d = nn.Identity()
+    assert net.bn2d is child
+
+
 def test_construct_called_directly(rng):
     x = volume(rng)
     assert_same([layer(OURS).construct(x).asnumpy()], [layer(STOCK).construct(x).asnumpy()])

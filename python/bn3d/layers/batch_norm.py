@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -218,6 +217,26 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
                 )
         super().__setattr__(name, value)
 
+    def insert_child_to_cell(self, child_name: str, child_cell: nn.Cell | None) -> None:
+        """Another child in the place of bn2d brings its eps and momentum with it, as in
+        `nn.BatchNorm3d`; an assignment comes by here.
+
+        Raises:
+            TypeError: it is no `nn.BatchNorm2d`, which this layer computes like.
+        """
+        replaces = child_name == "bn2d" and "_bn3d_settings" in vars(self)
+        if replaces and not isinstance(precision.unwrapped(child_cell), nn.BatchNorm2d):
+            raise TypeError(
+                f"'bn2d' must be a mindspore.nn.BatchNorm2d, got {type(child_cell).__name__}"
+            )
+        super().insert_child_to_cell(child_name, child_cell)
+        if replaces:
+            self._bn3d_join()
+
+    def _bn3d_join(self) -> None:
+        """Take the backend of this process, for the child as it is now."""
+        attach(self)
+
     def extend_repr(self) -> str:
         return f"backend={self._bn3d_backend}"  # the child bn2d says the rest
 
@@ -225,7 +244,7 @@ class BatchNorm3d(GivesChildrenValues, nn.BatchNorm3d):
         return get_state(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        set_state(self, state, functools.partial(attach, self))
+        set_state(self, state, self._bn3d_join)
 
 
 @ops.constexpr

@@ -9,7 +9,7 @@ import mindspore as ms
 from bn3d.backends import process_groups as groups
 from bn3d.layers import child
 from bn3d.layers.batch_norm import BatchNorm3d
-from bn3d.layers.state import attach, attach_later, set_state
+from bn3d.layers.state import attach, attach_later
 
 __all__ = ["SyncBatchNorm3d"]
 
@@ -89,9 +89,6 @@ class SyncBatchNorm3d(BatchNorm3d):
         self.process_groups = process_groups
         # Last: it may create a group, which waits for the other ranks.
         attach(self, groups.find(process_groups))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        set_state(self, state, self._bn3d_join)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_bn3d_forward_training":  # a copy that has not joined its group yet
