@@ -53,6 +53,15 @@ def test_other_devices_compose(fresh_choice, monkeypatch):
     assert backends.choose("GPU").name == "composed"
 
 
+@pytest.mark.skipif(not hasattr(ms, "DeviceCtx"), reason="this MindSpore has no DeviceCtx")
+def test_on_meta_it_says_once_that_it_composes(fresh_choice, monkeypatch, caplog):
+    monkeypatch.delenv("BN3D_BACKEND", raising=False)
+    with ms.DeviceCtx("meta"):
+        assert [backends.choose().name for _ in range(2)] == ["composed"] * 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert 'DeviceCtx("meta")' in caplog.text
+
+
 def test_a_wish_for_native_on_another_device_raises(fresh_choice, monkeypatch):
     monkeypatch.setenv("BN3D_BACKEND", "native")
     with pytest.raises(RuntimeError, match="needs the device target CPU, this one is GPU"):

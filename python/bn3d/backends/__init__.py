@@ -77,6 +77,11 @@ def _choose(target: str, wanted: str) -> Choice:
         raise ValueError(
             f"{ENVIRONMENT_VARIABLE} must be one of auto, {', '.join(BACKENDS)}, got {wanted!r}"
         )
+    if target == "meta" and wanted == "auto":
+        _logger.warning(
+            "bn3d computes with its composed backend, which is slower than the others, in layers "
+            'that were built or swapped inside mindspore.DeviceCtx("meta"): do that outside of it'
+        )
     passed_over: dict[str, str] = {}
     for name, needed in BACKENDS.items():
         if wanted not in ("auto", name):
