@@ -72,6 +72,29 @@ def test_towards_the_input(rng, mode, backend, training):
     np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "asked"), [(ms.float16, None), (ms.bfloat16, None), (ms.float64, ms.float16)]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_follow_a_parameter_to_another_dtype(rng, mode, backend, training, dtype, asked):
+    net, x, dy = layer(OURS, training), volume(rng), volume(rng)
+
+    def loss(x):
+        return (net(x).astype(ms.float32) * dy).sum()
+
+    wide = ms.grad(loss, None, net.trainable_params())(x)
+    for parameter in net.get_parameters():
+        parameter.set_dtype(dtype)
+    if asked is not None:
+        net.to_float(asked)
+    got = ms.grad(loss, None, net.trainable_params())(x)
+    assert [found.dtype for found in got] == [dtype] * 2
+    for found, wanted in zip(got, wide, strict=True):
+        scale = np.abs(wanted.asnumpy()).max()
+        values = found.astype(ms.float32).asnumpy()
+        np.testing.assert_allclose(values, wanted.asnumpy(), rtol=0, atol=1e-2 * scale)
+
+
 @pytest.mark.parametrize("inner", ["input", "parameters"])
 @pytest.mark.parametrize("training", [True, False])
 def test_towards_gamma_and_beta(rng, mode, backend, training, inner):

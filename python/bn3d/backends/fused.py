@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import mindspore as ms
 from mindspore import Tensor, ops
 
 from bn3d.backends.second_order import (
@@ -21,6 +22,7 @@ from bn3d.backends.second_order import (
     gradient_of_gradient_training,
 )
 from bn3d.mindspore_private.functions import Function
+from bn3d.mindspore_private.precision import unmixed_call
 
 __all__ = [
     "Pass",
@@ -114,7 +116,21 @@ def differentiable(operators: Pass) -> Callable:
             dx, dgamma, dbeta = Gradient.apply(dy, _cast(x, dy.dtype), gamma, saved)
             return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
 
-    return Forward.apply
+    def apply(x, gamma, beta, *others):
+        return Forward.apply(x, _of_its_dtype(gamma), _of_its_dtype(beta), *others)
+
+    return apply
+
+
+def _of_its_dtype(vector):
+    """A gradient towards a Parameter has the dtype that it was built with, which `Cell.to` or
+    `set_dtype` may have changed since; one towards what an operator returns is right. Nearly all
+    are built in float32 and stay in it, and need no further operator.
+    """
+    return vector if vector.dtype == ms.float32 else _times_1(vector)
+
+
+_times_1 = unmixed_call(lambda vector: vector * 1)
 
 
 def _cast(x, dtype):
