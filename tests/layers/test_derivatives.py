@@ -95,6 +95,28 @@ def test_gradients_follow_a_parameter_to_another_dtype(rng, mode, backend, train
         np.testing.assert_allclose(values, wanted.asnumpy(), rtol=0, atol=1e-2 * scale)
 
 
+@pytest.mark.parametrize("dtypes", [(ms.float16, ms.float32), (ms.float32, ms.float16)])
+@pytest.mark.parametrize("training", [True, False])
+def test_each_gradient_has_the_range_of_its_parameter(rng, mode, backend, training, dtypes):
+    net, x, dy = layer(OURS, training), volume(rng), volume(rng)
+    bn = net.bn2d
+    for parameter, dtype in zip((bn.gamma, bn.beta), dtypes, strict=True):
+        parameter.set_dtype(dtype)
+    factor = 1e6
+
+    def loss(x):
+        return ((net(x) * dy).sum((0, 2, 3, 4)) * factor).sum()
+
+    got = ms.grad(loss, None, net.trainable_params())(x)
+    wanted = reference.gradient_training if training else reference.gradient_inference
+    statistics = reference.batch_statistics(x.asnumpy()) if training else (np.zeros(3), np.ones(3))
+    _, dgamma, dbeta = wanted(factor * dy.asnumpy(), x.asnumpy(), GAMMA, *statistics)
+    for found, want, dtype in zip(got, (dgamma, dbeta), dtypes, strict=True):
+        assert found.dtype == dtype
+        if dtype == ms.float32:
+            np.testing.assert_allclose(found.asnumpy(), want, rtol=1e-3)
+
+
 @pytest.mark.parametrize("inner", ["input", "parameters"])
 @pytest.mark.parametrize("training", [True, False])
 def test_towards_gamma_and_beta(rng, mode, backend, training, inner):

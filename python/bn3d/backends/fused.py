@@ -43,7 +43,7 @@ class Pass(NamedTuple):
         forward: (x, gamma, beta, moving_mean, moving_variance, settings) -> (y, saved); in
             training it updates the moving statistics.
         gradient: (dy, x, gamma, saved) -> (dx, dgamma, dbeta, statistics); gamma says the dtype
-            of its gradient, and is not read.
+            of dgamma and dbeta, and is not read.
         gradient_of_gradient: (dy, x, gamma, statistics, (d_dx, d_dgamma, d_dbeta)) -> gradients
             towards (dy, x, gamma), composed of MindSpore's operators.
     """
@@ -107,13 +107,15 @@ def differentiable(operators: Pass) -> Callable:
         @staticmethod
         def forward(ctx, x, gamma, *others):
             y, saved = operators.forward(x, gamma, *others)
-            ctx.save_for_backward(x, gamma, saved)
+            ctx.save_for_backward(x, gamma, others[0], saved)
             return y
 
         @staticmethod
         def backward(ctx, dy):
-            x, gamma, saved = ctx.saved_tensors
-            dx, dgamma, dbeta = Gradient.apply(dy, _cast(x, dy.dtype), gamma, saved)
+            x, gamma, beta, saved = ctx.saved_tensors
+            like = _of_either_dtype(gamma, beta)
+            dx, dgamma, dbeta = Gradient.apply(dy, _cast(x, dy.dtype), like, saved)
+            dgamma, dbeta = _cast(dgamma, gamma.dtype), _cast(dbeta, beta.dtype)
             return _cast(dx, x.dtype), dgamma, dbeta, None, None, None
 
     def apply(x, gamma, beta, *others):
@@ -133,6 +135,14 @@ def _of_its_dtype(vector):
 _times_1 = unmixed_call(lambda vector: vector * 1)
 
 
+def _of_either_dtype(gamma, beta):
+    """Gamma in a dtype that holds the gradients of both."""
+    if gamma.dtype == beta.dtype:
+        return gamma
+    is_double = ms.float64 in (gamma.dtype, beta.dtype)
+    return ops.cast(gamma, ms.float64 if is_double else ms.float32)
+
+
 def _cast(x, dtype):
     """In PyNative mode mixed precision casts what an operator gets, so y and dy can have another
     dtype than the layer's input.
@@ -144,7 +154,9 @@ def bprop_of_forward(gradient: Callable) -> Callable:
     """The `bprop` of `Pass.forward` by `Pass.gradient`."""
 
     def bprop(x, gamma, beta, moving_mean, moving_variance, settings, out, dout):
-        dx, dgamma, dbeta, _ = gradient(dout[0], x, gamma, out[1])
+        like = _of_either_dtype(gamma, beta)
+        dx, dgamma, dbeta, _ = gradient(dout[0], x, like, out[1])
+        dgamma, dbeta = _cast(dgamma, gamma.dtype), _cast(dbeta, beta.dtype)
         return (dx, dgamma, dbeta, *_zeros_like(moving_mean, moving_variance, settings))
 
     return bprop
