@@ -98,7 +98,9 @@ class HasNoState(nn.Cell):
     `Cell.load_state_dict` too, which do not ask whether they have seen a parameter before.
     """
 
-    def state_dict(self, *args, destination=None, **kwargs):
+    def state_dict(
+        self, *args: Any, destination: dict[str, Any] | None = None, **_: Any
+    ) -> dict[str, Any]:
         if args:  # as MindSpore allows
             destination = args[0]
         return OrderedDict() if destination is None else destination
