@@ -95,7 +95,7 @@ def conversion() -> Conversion:
 
 
 def deployed() -> list[Result]:
-    state = {"version": "0.1.0", "location": PATH}
+    state = {"version": "0.1.0", "location": PATH, "searched": False}
     return [
         Result("node1", True, state, ""),
         Result("user@a-node-of-a-cluster", False, {}, "error: " + "it has no such thing " * 9),
