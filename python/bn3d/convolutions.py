@@ -4,7 +4,7 @@ There the oneDNN inside of MindSpore computes 3-D convolutions by its reference 
 times slower than its code for AVX2 on the same processor. oneDNN reads the environment at its
 first operator, so the variable is to be set before a process computes anything.
 
-Importing bn3d sets nothing: its commands do, by `use_fast`.
+Importing bn3d sets nothing: the commands demo and bench do, by `use_fast`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from mindspore.ops import CustomRegOp, DataType
 
 from bn3d.backends import split
 from bn3d.backends.backend import Backend, Operators
+from bn3d.backends.fallback import KERNEL_BY_KERNEL
 from bn3d.mindspore_private.device import soc_name
 from bn3d.mindspore_private.operators import for_ascend
 from bn3d.operators import OPERATORS, Operator
@@ -74,7 +75,7 @@ _OPERATORS = Operators(*(_custom(operator) for operator in OPERATORS))
 # In PyNative mode MindSpore looks for aclnn functions only; a compiled function is launched
 # kernel by kernel, as in graph mode, and finds these operators. MindSpore 2.7.0 by itself gives it
 # to the graph engine on ascend910, which takes no view; the documents say so up to 2.8.
-_compiled = functools.partial(ms.jit, jit_level="O0", backend="ms_backend")
+_compiled = functools.partial(ms.jit, **dict(KERNEL_BY_KERNEL))
 _split = split.build(_OPERATORS, compiled=_compiled, dtypes=_DTYPES, probed=True)
 
 BACKEND = Backend(

@@ -27,7 +27,7 @@ from bn3d.operators import OPERATORS, Operator
 __all__ = ["FALLBACKS", "KERNEL_BY_KERNEL", "NO_VALUES", "build", "failure"]
 
 KERNEL_BY_KERNEL: Engine = (("jit_level", "O0"), ("backend", "ms_backend"))
-"""Of PyNative mode; see `compiled` of a backend."""
+"""Of PyNative mode, where the Ascend backend compiles a layer with it."""
 
 _Volume = tuple[tuple[int, ...], str]
 

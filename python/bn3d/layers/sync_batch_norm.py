@@ -94,9 +94,8 @@ class SyncBatchNorm3d(BatchNorm3d):
         if name == "_bn3d_forward_training":  # a copy that has not joined its group yet
             bn = child.unwrapped(self)
             if not (bn.use_batch_statistics or (bn.use_batch_statistics is None and bn.training)):
-                return (
-                    self._bn3d_forward_inference
-                )  # to a graph of inference, which does not call it
+                # To a graph of inference, which does not call it.
+                return self._bn3d_forward_inference
             attach(self, groups.find(self.process_groups))
             return self._bn3d_forward_training
         return super().__getattr__(name)
